@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The only door to liburcu: its QSBR flavour, with the small functions inlined. A thread that looks
+ * up is registered, announces one quiescent state per loop and is offline while it blocks; only the
+ * control thread waits for a grace period.
+ *
+ * ThreadSanitizer does not see through liburcu's barriers (they are built from atomics in a library
+ * that it did not compile), hence the notes: publish before making a thing reachable, lookup after
+ * finding it, reclaim before using its memory again.
+ */
+#pragma once
+
+#define RCU_QSBR 1
+#define URCU_INLINE_SMALL_FUNCTIONS 1
+#include <urcu/urcu-qsbr.h>
+#include <urcu/rculfhash.h>
+#include <urcu/wfcqueue.h>
+
+#if defined(__SANITIZE_THREAD__)
+#define RCU_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define RCU_TSAN 1
+#endif
+#endif
+
+#ifdef RCU_TSAN
+void __tsan_acquire(void *addr);
+void __tsan_release(void *addr);
+#define RCU_NOTE_PUBLISH(addr) __tsan_release((void *)(addr))
+#define RCU_NOTE_LOOKUP(addr) __tsan_acquire((void *)(addr))
+#define RCU_NOTE_RECLAIM(addr) __tsan_acquire((void *)(addr))
+#else
+#define RCU_NOTE_PUBLISH(addr) ((void)(addr))
+#define RCU_NOTE_LOOKUP(addr) ((void)(addr))
+#define RCU_NOTE_RECLAIM(addr) ((void)(addr))
+#endif

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What all threads share: made by the main thread before the others start. Each member says who
+ * writes it; everything not marked is constant.
+ */
+#pragma once
+
+#include "taploom/bytes.h"
+#include "taploom/config.h"
+#include "taploom/frame.h"
+#include "taploom/log.h"
+#include "taploom/netconf.h"
+#include "taploom/rcu.h"
+#include "taploom/ring.h"
+
+#include <stdatomic.h>
+
+struct shard;
+struct tx;
+struct control;
+
+#define STEERING_BUCKETS 256
+
+/* Which shard a hash belongs to, like a NIC's RSS table. Published by RCU by the control thread. */
+struct steering {
+	uint8_t shard[STEERING_BUCKETS];
+};
+
+struct runtime {
+	const struct config *config;
+	struct hash_secret secret;
+	unsigned int n_shards;
+	struct shard *shards[MAX_SHARDS];
+	unsigned int n_readers; /* tap readers with rings of their own: 0 where shards read queues */
+
+	struct netconf *netconf_rcu;   /* written by control */
+	struct steering *steering_rcu; /* written by control */
+
+	/* The guest's Ethernet address, in the low 48 bits (first byte highest); 0: not seen. Written by
+	 * whoever reads a frame from another source, relaxed; read for each frame to the guest. */
+	_Atomic uint64_t guest_mac;
+
+	struct control *control;
+};
+
+/*
+ * Hands a frame to the control thread: it is copied (at most 2 KiB; a longer one is dropped). Any thread.
+ * Returns DROP_NONE, or DROP_CONTROL_FULL for the caller to count.
+ */
+enum drop control_post_frame(struct control *control, const struct frame *frame);
+
+/* Tells the control thread of an address that the guest uses. Any thread; cheap if nothing is new. */
+void control_guest_address(struct control *control, const struct ip_addr *addr);
+
+/* Called within a read-side section (a registered QSBR thread that is online). */
+static inline const struct netconf *netconf_get(const struct runtime *rt)
+{
+	const struct netconf *n = rcu_dereference(rt->netconf_rcu);
+	RCU_NOTE_LOOKUP(n);
+	return n;
+}
+
+static inline unsigned int steer(const struct runtime *rt, uint32_t hash)
+{
+	const struct steering *s = rcu_dereference(rt->steering_rcu);
+	RCU_NOTE_LOOKUP(s);
+	return s->shard[hash % STEERING_BUCKETS];
+}
+
+static inline struct eth_addr guest_mac_get(const struct runtime *rt)
+{
+	uint64_t m = atomic_load_explicit(&rt->guest_mac, memory_order_relaxed);
+	return (struct eth_addr){ { (uint8_t)(m >> 40), (uint8_t)(m >> 32), (uint8_t)(m >> 24),
+				    (uint8_t)(m >> 16), (uint8_t)(m >> 8), (uint8_t)m } };
+}
+
+static inline void guest_mac_note(struct runtime *rt, const uint8_t src[ETH_ADDR_LEN])
+{
+	uint64_t m = (uint64_t)load_be16(src) << 32 | load_be32(src + 2);
+	if (atomic_load_explicit(&rt->guest_mac, memory_order_relaxed) != m)
+		atomic_store_explicit(&rt->guest_mac, m, memory_order_relaxed);
+}

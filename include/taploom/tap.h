@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The guest side as the main and control threads see it: a transport delivers frames to the shards and
+ * gives each of them, and the control thread, a transmit batch.
+ */
+#pragma once
+
+#include "taploom/runtime.h"
+#include "taploom/shard.h"
+#include "taploom/tx.h"
+
+struct transport;
+struct pcap;
+
+struct transport_ops {
+	/* The transmit batch of a shard (0 to n_shards - 1), or with n_shards the control thread's. */
+	struct tx *(*tx)(struct transport *transport, unsigned int index);
+	/* Gives the shards their sources or starts the reader's thread; after all shards exist. 0 or -errno. */
+	int (*start)(struct transport *transport);
+	/* Ends the reader's thread and closes the guest's side. */
+	void (*stop)(struct transport *transport);
+	void (*free)(struct transport *transport);
+};
+
+struct transport {
+	const struct transport_ops *ops;
+	struct counters *reader_counters; /* NULL where there is no reader */
+};
+
+/* Events that the control thread waits for: the guest connected, or is gone (one-off then ends). */
+enum guest_event { GUEST_CONNECTED, GUEST_GONE };
+
+/* Posts an event to the control thread. Any thread. */
+void control_guest_event(struct control *control, enum guest_event event);
+
+/*
+ * The UNIX stream transport (and -F).
+ *
+ * listen_fd: a listening socket, or -1 with connected_fd given. Both are owned from now on. pcap may be NULL.
+ * n_shards transmit batches are made, and one for control. 0 or -errno.
+ */
+int stream_transport_new(struct transport **out, struct runtime *rt, int listen_fd, int connected_fd,
+			 struct pcap *pcap);
+
+/* Capture of what the guest side sees (pcap format, nanoseconds). Writers are serialised. */
+int pcap_open(struct pcap **out, const char *path);
+void pcap_write(struct pcap *pcap, const struct iovec *iov, unsigned int n_iov);
+void pcap_close(struct pcap *pcap);
