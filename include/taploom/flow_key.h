@@ -33,6 +33,12 @@ struct hash_secret {
  */
 uint32_t flow_key_hash(const struct flow_key *key, const struct hash_secret *secret);
 
+/*
+ * The hash that selects a flow's shard. That of the whole key, but for UDP, where only protocol and
+ * guest port count: the IPv4 and IPv6 flows of a port and its forwarding socket meet on one shard.
+ */
+uint32_t flow_steer_hash(const struct flow_key *key, const struct hash_secret *secret);
+
 static inline bool flow_key_eq(const struct flow_key *a, const struct flow_key *b)
 {
 	return memcmp(a, b, sizeof(*a)) == 0;

@@ -65,7 +65,7 @@ struct frame {
 	struct iovec payload_one;
 
 	struct frame_offload offload;
-	uint32_t hash; /* flow_key_hash() of key; selects the shard */
+	uint32_t hash; /* flow_steer_hash() of key; selects the shard; 0 in a control frame */
 	struct flow_key key;
 };
 
@@ -77,6 +77,10 @@ struct frame {
  * Returns DROP_NONE, or the reason for which the frame must be dropped and counted by the caller. Frames for the
  * services (ARP, and UDP 67, 547, ICMPv6 133-137, 143, IGMP and so on) are classed FRAME_CONTROL
  * whether or not the service is switched on. Pure; any thread. Sources: RFC 791, 8200, 9293, 768, 792, 4443.
+ *
+ * The payload of a FRAME_ICMP_ERROR is the embedded packet; that of a FRAME_FRAGMENT begins at l4_off,
+ * behind the IPv4 header or the 8 bytes of the IPv6 fragment header, and l4_proto is the
+ * fragmented packet's (in a fragment of IPv6 maybe a further extension header's).
  */
 enum drop frame_parse(struct frame *frame, const uint8_t *data, size_t len, struct frame_offload offload,
 		      const struct hash_secret *secret);
