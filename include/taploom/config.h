@@ -33,6 +33,7 @@ enum port_mode {
 /* One range of forwarded ports: host ports first to last go to target and those after it. */
 struct port_map {
 	struct ip_addr addr;   /* bind address; unset: both versions */
+	bool v6_only;          /* addr is "::": IPv6 only, not both versions */
 	char ifname[IFNAMSIZ]; /* bind to this interface; "": any */
 	uint16_t first;
 	uint16_t last;

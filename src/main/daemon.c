@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon.h"
+
+#include "log.h"
+#include "taploom/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static int open_pid_file(struct daemon *daemon, const char *path)
+{
+	int error;
+
+	daemon->pid_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (daemon->pid_fd < 0) {
+		error = errno;
+		log_error("Couldn't open PID file %s: %s", path, strerror(error));
+		return -error;
+	}
+	return owned_file_note(&daemon->pid_path, path);
+}
+
+/*
+ * The parent's part: the byte means ready, end of file without it that the child has given up. A
+ * child killed by a signal has said nothing, so the parent does.
+ */
+static _Noreturn void wait_for_child(struct daemon *daemon, int fd, pid_t child)
+{
+	char byte;
+	ssize_t n;
+	int status = 0;
+
+	do
+		n = recv(fd, &byte, 1, 0);
+	while (n < 0 && errno == EINTR);
+	if (n == 1)
+		_exit(EXIT_SUCCESS);
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	if (WIFSIGNALED(status))
+		log_error("The process in the background was ended by signal %d (%s) before it was "
+			  "ready",
+			  WTERMSIG(status), strsignal(WTERMSIG(status)));
+	daemon_end(daemon); /* the child may have had no chance to */
+	_exit(EXIT_FAILURE);
+}
+
+static int fork_to_background(struct daemon *daemon)
+{
+	int pair[2];
+	int error;
+	pid_t child;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) {
+		error = errno;
+		log_error("Couldn't make a socket pair: %s", strerror(error));
+		return -error;
+	}
+	child = fork();
+	if (child < 0) {
+		error = errno;
+		log_error("Couldn't go to the background: %s; see --foreground", strerror(error));
+		close(pair[0]);
+		close(pair[1]);
+		return -error;
+	}
+	if (child > 0) {
+		close(pair[1]);
+		wait_for_child(daemon, pair[0], child);
+	}
+	close(pair[0]);
+	daemon->ready_fd = pair[1];
+	setsid();
+	return 0;
+}
+
+int daemon_start(struct daemon *daemon, const struct config *config)
+{
+	int error = 0;
+
+	owned_file_init(&daemon->pid_path);
+	daemon->pid_fd = -1;
+	daemon->ready_fd = -1;
+	if (config->pid_file[0])
+		error = open_pid_file(daemon, config->pid_file);
+	if (!error && !config->foreground)
+		error = fork_to_background(daemon);
+	if (error)
+		daemon_end(daemon);
+	return error;
+}
+
+static int fill_pid_file(struct daemon *daemon)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+	int error;
+
+	if (daemon->pid_fd < 0)
+		return 0;
+	if (pwrite(daemon->pid_fd, text, (size_t)len, 0) != len) {
+		error = errno;
+		log_error("Couldn't write the PID file: %s", strerror(error));
+		return -error;
+	}
+	close_fd(&daemon->pid_fd);
+	return 0;
+}
+
+/* Whoever reads our output until its end is to see that end now. */
+static int detach_streams(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int error;
+
+	for (int fd = STDIN_FILENO; null >= 0 && fd <= STDERR_FILENO; fd++)
+		if (dup2(null, fd) < 0)
+			close_fd(&null);
+	if (null < 0) {
+		error = errno;
+		log_error("Couldn't detach from the standard streams: %s", strerror(error));
+		return -error;
+	}
+	if (null > STDERR_FILENO)
+		close(null);
+	log_detach();
+	return 0;
+}
+
+int daemon_ready(struct daemon *daemon)
+{
+	int error = fill_pid_file(daemon);
+
+	if (!error && daemon->ready_fd >= 0) {
+		error = detach_streams();
+		if (!error && send(daemon->ready_fd, "", 1, MSG_NOSIGNAL) != 1) {
+			error = -EPIPE;
+			log_error(
+				"Nobody waits for readiness: the process that was started is gone");
+		}
+	}
+	if (error)
+		return error;
+	close_fd(&daemon->ready_fd);
+	owned_file_forget(&daemon->pid_path);
+	return 0;
+}
+
+void daemon_end(struct daemon *daemon)
+{
+	owned_file_remove(&daemon->pid_path);
+	close_fd(&daemon->pid_fd);
+	close_fd(&daemon->ready_fd);
+}

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "option_take.h"
+
+#include "ports.h"
+#include "values.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool __attribute__((format(printf, 2, 3))) refuse(struct options *o, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(o->error, sizeof(o->error), fmt, args);
+	va_end(args);
+	return false;
+}
+
+static void *field_of(struct options *o, const struct option_row *row)
+{
+	return (char *)o->config + row->offset;
+}
+
+TAKE(help)
+{
+	(void)row;
+	(void)value;
+	options_print_help(stdout, o->config->program);
+	o->done = true;
+	return true;
+}
+
+TAKE(version)
+{
+	(void)row;
+	(void)value;
+	options_print_version(stdout, o->config->program);
+	o->done = true;
+	return true;
+}
+
+/* The form that the vhost-user specification gives in "Backend program conventions". */
+TAKE(capabilities)
+{
+	(void)row;
+	(void)value;
+	puts("{\n  \"type\": \"net\"\n}");
+	o->config->print_capabilities = true;
+	o->done = true;
+	return true;
+}
+
+TAKE(mode_namespace)
+{
+	(void)row;
+	(void)value;
+	o->config->mode = MODE_NAMESPACE;
+	return true;
+}
+
+TAKE(mode_vhost_user)
+{
+	(void)row;
+	(void)value;
+	if (o->config->mode !=
+	    MODE_NAMESPACE) /* where it does not belong: options_parse() says so */
+		o->config->mode = MODE_VHOST_USER;
+	return true;
+}
+
+TAKE(flag)
+{
+	(void)value;
+	*(bool *)field_of(o, row) = true;
+	return true;
+}
+
+TAKE(seen)
+{
+	(void)o;
+	(void)row;
+	(void)value;
+	return true;
+}
+
+TAKE(ignored)
+{
+	(void)value;
+	fprintf(stderr, "%s: --%s has no effect and may be left out\n", o->config->program,
+		row->name);
+	return true;
+}
+
+TAKE(string)
+{
+	size_t len = strlen(value);
+
+	if (len == 0)
+		return refuse(o, "is empty");
+	if (len >= row->size)
+		return refuse(o, "is longer than %zu bytes", row->size - 1);
+	memcpy(field_of(o, row), value, len + 1);
+	return true;
+}
+
+TAKE(ifname)
+{
+	return value_ifname(value, field_of(o, row)) || refuse(o, "is not an interface's name");
+}
+
+TAKE(domain)
+{
+	if (!value_domain(value, strlen(value)))
+		return refuse(o, "is not a domain name");
+	return take_string(o, row, value);
+}
+
+static bool take_range(struct options *o, const struct option_row *row, bool parsed,
+		       uint64_t number)
+{
+	if (parsed && number >= row->low && number <= row->high)
+		return true;
+	return refuse(o, "is not a number from %llu to %llu", (unsigned long long)row->low,
+		      (unsigned long long)row->high);
+}
+
+TAKE(unsigned)
+{
+	uint64_t number = 0;
+
+	if (!take_range(o, row, value_number(value, row->high, &number), number))
+		return false;
+	*(unsigned int *)field_of(o, row) = (unsigned int)number;
+	return true;
+}
+
+TAKE(size)
+{
+	uint64_t number = 0;
+
+	if (!take_range(o, row, value_size(value, row->high, &number), number))
+		return false;
+	*(size_t *)field_of(o, row) = (size_t)number;
+	return true;
+}
+
+TAKE(on_off_inverted)
+{
+	bool off = strcmp(value, "off") == 0;
+
+	if (!off && strcmp(value, "on") != 0)
+		return refuse(o, "is neither on nor off");
+	*(bool *)field_of(o, row) = off;
+	return true;
+}
+
+TAKE(cpus)
+{
+	struct config *config = o->config;
+	cpu_set_t allowed;
+
+	(void)row;
+	if (!value_list(value, config->cpus, MAX_SHARDS + 2, &config->n_cpus))
+		return refuse(o, "is not a list of at most %d CPUs such as 0,2-5", MAX_SHARDS + 2);
+	if (sched_getaffinity(0, sizeof(allowed), &allowed))
+		return refuse(o, "cannot be compared with the CPUs allowed: %m");
+	for (unsigned int i = 0; i < config->n_cpus; i++)
+		if (!CPU_ISSET((size_t)config->cpus[i], &allowed)) /* false beyond CPU_SETSIZE */
+			return refuse(
+				o, "names CPU %d, which this process may not use; see taskset -p",
+				config->cpus[i]);
+	return true;
+}
+
+TAKE(addr)
+{
+	struct ip_addr *per_version = field_of(o, row);
+	struct ip_addr addr;
+
+	if (!value_addr(value, &addr))
+		return refuse(o, "is not an IPv4 or IPv6 address");
+	if (ip_is_any(&addr) || ip_is_multicast(&addr))
+		return refuse(o, "is not the address of a host");
+	per_version[ip_version_of(&addr)] = addr;
+	return true;
+}
+
+TAKE(addr_or_none)
+{
+	if (strcmp(value, "none") != 0)
+		return take_addr(o, row, value);
+	memset(field_of(o, row), 0, row->size);
+	return true;
+}
+
+static bool prefix_of(const char *text, enum ip_version version, uint8_t *out)
+{
+	uint64_t len;
+
+	if (!value_number(text, version == IP4 ? 32 : 128, &len) || len == 0)
+		return false;
+	*out = (uint8_t)len;
+	return true;
+}
+
+TAKE(address)
+{
+	const char *slash = strchr(value, '/');
+	char text[64];
+	struct ip_addr addr;
+
+	if (!slash)
+		slash = value + strlen(value);
+	if ((size_t)(slash - value) >= sizeof(text))
+		return refuse(o, "is not an IPv4 or IPv6 address");
+	memcpy(text, value, (size_t)(slash - value));
+	text[slash - value] = '\0';
+	if (!take_addr(o, row, text))
+		return false;
+	value_addr(text, &addr);
+	o->last_address = ip_version_of(&addr);
+	if (ip_is_loopback(&addr))
+		return refuse(o, "is a loopback address, which no guest can use");
+	if (*slash &&
+	    !prefix_of(slash + 1, o->last_address, &o->config->prefix_len[o->last_address]))
+		return refuse(o, "has no prefix length from 1 to %d behind the slash",
+			      o->last_address == IP4 ? 32 : 128);
+	return true;
+}
+
+TAKE(netmask)
+{
+	uint8_t *prefix_len = o->config->prefix_len;
+
+	(void)row;
+	if (value_mask(value, &prefix_len[IP4]) ||
+	    prefix_of(value, o->last_address, &prefix_len[o->last_address]))
+		return true;
+	return refuse(o, "is neither a prefix length from 1 to %d nor a mask such as 255.255.255.0",
+		      o->last_address == IP4 ? 32 : 128);
+}
+
+TAKE(map_host_loopback)
+{
+	struct config *config = o->config;
+	struct ip_addr addr;
+
+	if (!take_addr_or_none(o, row, value))
+		return false;
+	if (value_addr(value, &addr))
+		config->map_host_loopback_set[ip_version_of(&addr)] = true;
+	else
+		config->map_host_loopback_set[IP4] = config->map_host_loopback_set[IP6] = true;
+	return true;
+}
+
+TAKE(our_mac)
+{
+	o->config->our_mac_set = true;
+	return value_mac(value, field_of(o, row)) || refuse(o, "is not a unicast MAC address");
+}
+
+TAKE(ns_mac)
+{
+	o->config->ns_mac_set = true;
+	return value_mac(value, field_of(o, row)) || refuse(o, "is not a unicast MAC address");
+}
+
+/* 576: what every IPv4 host must be able to receive (RFC 1122 3.3.2). Below 1280 there is no IPv6
+ * (RFC 8200 5). */
+TAKE(mtu)
+{
+	uint64_t mtu = 0;
+	bool parsed = value_number(value, row->high, &mtu);
+
+	if ((!parsed || mtu != 0) && !take_range(o, row, parsed, mtu))
+		return false;
+	o->config->mtu = (uint32_t)mtu;
+	o->config->mtu_set = true;
+	return true;
+}
+
+TAKE(dns)
+{
+	struct config *config = o->config;
+	struct ip_addr addr;
+	unsigned int same_version = 0;
+
+	(void)row;
+	if (strcmp(value, "none") == 0) {
+		if (config->n_dns)
+			return refuse(o, "contradicts a --dns with an address before it");
+		config->dns_set = true;
+		return true;
+	}
+	if (!value_addr(value, &addr) || ip_is_any(&addr) || ip_is_multicast(&addr))
+		return refuse(o, "is neither the address of a host nor none");
+	if (config->dns_set && config->n_dns == 0)
+		return refuse(o, "contradicts --dns none before it");
+	for (unsigned int i = 0; i < config->n_dns; i++)
+		same_version += ip_version_of(&config->dns[i]) == ip_version_of(&addr);
+	if (same_version == MAX_DNS)
+		return refuse(o, "is one too many: %d per IP version can be announced", MAX_DNS);
+	config->dns[config->n_dns++] = addr;
+	config->dns_set = true;
+	return true;
+}
+
+static bool add_search(struct options *o, const char *name, size_t len)
+{
+	struct config *config = o->config;
+
+	if (!value_domain(name, len))
+		return refuse(o, "contains '%.*s', which is not a domain name",
+			      (int)(len > 80 ? 80 : len), name);
+	if (config->n_search == MAX_SEARCH)
+		return refuse(o, "has too many domains: %d in sum can be announced", MAX_SEARCH);
+	memcpy(config->search[config->n_search].name, name, len);
+	config->search[config->n_search++].name[len] = '\0';
+	return true;
+}
+
+TAKE(search)
+{
+	struct config *config = o->config;
+
+	(void)row;
+	if (strcmp(value, "none") == 0) {
+		if (config->n_search)
+			return refuse(o, "contradicts a --search with domains before it");
+		config->search_set = true;
+		return true;
+	}
+	if (config->search_set && config->n_search == 0)
+		return refuse(o, "contradicts --search none before it");
+	config->search_set = true;
+	for (const char *at = value + strspn(value, " "); *at; at += strspn(at, " ")) {
+		size_t len = strcspn(at, " ");
+
+		if (!add_search(o, at, len))
+			return false;
+		at += len;
+	}
+	return config->n_search > 0 || refuse(o, "is empty; none means no domain");
+}
+
+TAKE(ports)
+{
+	return ports_parse(field_of(o, row), value, o->ephemeral, o->error, sizeof(o->error));
+}
+
+TAKE(fd)
+{
+	uint64_t fd;
+
+	(void)row;
+	if (!value_number(value, INT_MAX, &fd) || fd <= STDERR_FILENO)
+		return refuse(o, "is not a descriptor above 2");
+	if (fcntl((int)fd, F_GETFD) < 0)
+		return refuse(o, "is not an open descriptor: was it closed on exec?");
+	o->config->fd = (int)fd;
+	o->config->one_off = true;
+	return true;
+}
+
+TAKE(repair_path)
+{
+	if (strcmp(value, "none") != 0)
+		return refuse(o, "is not in this build: migration is not supported, only none is");
+	o->config->repair_path_set = true;
+	return take_string(o, row, value);
+}
+
+/* A bare name is one of ip-netns(8). */
+TAKE(netns)
+{
+	char *netns = field_of(o, row);
+	int len =
+		snprintf(netns, row->size, "%s%s", strchr(value, '/') ? "" : "/run/netns/", value);
+
+	if (*value == '\0')
+		return refuse(o, "is empty");
+	return (size_t)len < row->size || refuse(o, "is too long");
+}

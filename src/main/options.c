@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "options.h"
+
+#include "option_take.h"
+#include "options_table.h"
+#include "ports.h"
+#include "values.h"
+
+#include <getopt.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <string.h>
+
+#define ROW(section_, letter_, name_, argument_, modes_, check_, field_, low_, high_, help_)       \
+	{                                                                                          \
+		.name = (name_),                                                                   \
+		.argument = (argument_),                                                           \
+		.take = take_##check_,                                                             \
+		.offset = offsetof(struct config, field_),                                         \
+		.size = sizeof(((struct config *)0)->field_),                                      \
+		.low = (low_),                                                                     \
+		.high = (high_),                                                                   \
+		.help = (help_),                                                                   \
+		.section = SECTION_##section_,                                                     \
+		.modes = MODES_##modes_,                                                           \
+		.letter = (letter_),                                                               \
+	},
+
+const struct option_row option_rows[] = { OPTIONS(ROW) };
+
+#define N_ROWS	  (sizeof(option_rows) / sizeof(option_rows[0]))
+#define LONG_ONLY 256 /* getopt's value for row 0's long form; letters are below */
+
+const unsigned int n_option_rows = N_ROWS;
+
+/* Options that do not go together. */
+static const struct {
+	const char *one;
+	const char *other;
+	const char *why;
+} conflicts[] = {
+	{ "ipv4-only", "ipv6-only", "nothing would be left" },
+	{ "quiet", "debug", "choose one" },
+	{ "quiet", "trace", "choose one" },
+	{ "fd", "socket", "the guest joins either way, not both" },
+	{ "fd", "socket-path", "the guest joins either way, not both" },
+	{ "namespace", "vhost-user", "the guest is either a namespace or a VM" },
+	{ "dhcp-dns", "no-dhcp-dns", "choose one" },
+	{ "dhcp-search", "no-dhcp-search", "choose one" },
+	{ "splice-only", "no-splice", "nothing would be left" },
+	{ "netns-only", "userns", "choose one" },
+};
+
+/* The option's row and whether it was given, while parsing. */
+struct parse {
+	struct options options;
+	bool given[N_ROWS];
+	struct option longs[N_ROWS + 1];
+	char letters[2 * N_ROWS + 2];
+};
+
+static void parse_init(struct parse *p)
+{
+	char *at = p->letters;
+
+	*at++ = '+'; /* what follows a command is the command's */
+	for (unsigned int i = 0; i < N_ROWS; i++) {
+		const struct option_row *row = &option_rows[i];
+
+		p->longs[i] =
+			(struct option){ row->name, row->argument ? required_argument : no_argument,
+					 NULL, LONG_ONLY + (int)i };
+		if (!row->letter)
+			continue;
+		*at++ = row->letter;
+		if (row->argument)
+			*at++ = ':';
+	}
+	*at = '\0';
+}
+
+static unsigned int row_of(int opt)
+{
+	if (opt >= LONG_ONLY)
+		return (unsigned int)(opt - LONG_ONLY);
+	for (unsigned int i = 0; i < N_ROWS; i++)
+		if (option_rows[i].letter == opt)
+			return i;
+	return N_ROWS;
+}
+
+static bool was_given(const struct parse *p, const char *name)
+{
+	for (unsigned int i = 0; i < N_ROWS; i++)
+		if (p->given[i] && strcmp(option_rows[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+static void complain(const struct config *config, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+static void complain(const struct config *config, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	fprintf(stderr, "%s: ", config->program);
+	vfprintf(stderr, fmt, args);
+	fputc('\n', stderr);
+	va_end(args);
+}
+
+static void config_init(struct config *config, const char *argv0)
+{
+	const char *slash = strrchr(argv0, '/');
+
+	memset(config, 0, sizeof(*config));
+	config->program = slash ? slash + 1 : argv0;
+	config->mode = strcmp(config->program, "pasta") == 0 ? MODE_NAMESPACE : MODE_STREAM;
+	config->mtu = 65520;
+	config->fd = -1;
+	config->log_size = 1 << 20;
+	config->flows = 131072;
+	config->pool_bytes = 256 << 20;
+}
+
+static bool parse_options(struct parse *p, int argc, char **argv)
+{
+	struct options *o = &p->options;
+	int opt;
+
+	optind = 0; /* glibc: start anew, whatever was parsed before */
+	while ((opt = getopt_long(argc, argv, p->letters, p->longs, NULL)) != -1) {
+		unsigned int i = row_of(opt);
+
+		if (i == N_ROWS) { /* getopt has said why */
+			fprintf(stderr, "Usage: %s [OPTION]..., see %s --help\n",
+				o->config->program, o->config->program);
+			return false;
+		}
+		p->given[i] = true;
+		if (!option_rows[i].take(o, &option_rows[i], optarg)) {
+			complain(o->config, "--%s %s: %s", option_rows[i].name, optarg, o->error);
+			return false;
+		}
+		if (o->done)
+			return true;
+	}
+	return true;
+}
+
+static bool check_conflicts(const struct parse *p)
+{
+	for (unsigned int i = 0; i < sizeof(conflicts) / sizeof(conflicts[0]); i++) {
+		if (!was_given(p, conflicts[i].one) || !was_given(p, conflicts[i].other))
+			continue;
+		complain(p->options.config, "--%s and --%s contradict each other: %s",
+			 conflicts[i].one, conflicts[i].other, conflicts[i].why);
+		return false;
+	}
+	return true;
+}
+
+static bool check_modes(const struct parse *p)
+{
+	const struct config *config = p->options.config;
+	bool ns = config->mode == MODE_NAMESPACE;
+
+	for (unsigned int i = 0; i < N_ROWS; i++) {
+		if (!p->given[i] || (option_rows[i].modes & (ns ? MODES_NS : MODES_VM)))
+			continue;
+		complain(config, "--%s is for %s", option_rows[i].name,
+			 ns ? "virtual machines, not for namespaces"
+			    : "namespaces only: call the program as pasta, or add --namespace");
+		return false;
+	}
+	return true;
+}
+
+/* Takes what is behind the options. */
+static bool take_target(struct config *config, int argc, char **argv, int first)
+{
+	uint64_t pid;
+	const char *target = first < argc ? argv[first] : NULL;
+	bool is_pid = target && first == argc - 1 && value_number(target, INT_MAX, &pid) && pid > 0;
+
+	if (target && config->mode != MODE_NAMESPACE) {
+		complain(config,
+			 "unexpected argument '%s': a command or process is for namespaces only",
+			 target);
+		return false;
+	}
+	if (target && config->netns[0]) {
+		complain(config,
+			 "--netns %s and the %s '%s' contradict each other: give one of them",
+			 config->netns, is_pid ? "process" : "command", target);
+		return false;
+	}
+	if (!is_pid && !config->netns[0] && (config->userns[0] || config->netns_only)) {
+		complain(config, "--%s needs a process or --netns as well",
+			 config->userns[0] ? "userns" : "netns-only");
+		return false;
+	}
+	if (is_pid)
+		config->netns_pid = (pid_t)pid;
+	else if (target)
+		config->command = argv + first;
+	return true;
+}
+
+static bool check_mtu(struct config *config)
+{
+	if (!config->mtu_set || config->mtu == 0 || config->mtu >= 1280)
+		return true;
+	if (config->family_off[IP4]) {
+		complain(config, "--mtu %u and --ipv6-only contradict each other: IPv6 needs 1280",
+			 config->mtu);
+		return false;
+	}
+	if (!config->family_off[IP6])
+		complain(config, "--mtu %u is too small for IPv6, which needs 1280: IPv6 is off",
+			 config->mtu);
+	config->family_off[IP6] = true;
+	return true;
+}
+
+static bool check_ports(struct config *config)
+{
+	bool ns = config->mode == MODE_NAMESPACE;
+	struct port_rules *rules[] = { &config->tcp_in, &config->udp_in, &config->tcp_out,
+				       &config->udp_out };
+
+	for (unsigned int i = 0; i < 4; i++) {
+		if (rules[i]->mode == PORTS_AUTO && !ns) {
+			complain(config,
+				 "--%s auto is for namespaces only: a VM's ports cannot be seen",
+				 i == 0 ? "tcp-ports" : "udp-ports");
+			return false;
+		}
+		if (rules[i]->mode == PORTS_UNSET)
+			rules[i]->mode = ns ? PORTS_AUTO : PORTS_NONE;
+	}
+	if (config->no_tcp)
+		config->tcp_in.mode = config->tcp_out.mode = PORTS_NONE;
+	if (config->no_udp)
+		config->udp_in.mode = config->udp_out.mode = PORTS_NONE;
+	return true;
+}
+
+static void fill_defaults(const struct parse *p, struct config *config)
+{
+	bool ns = config->mode == MODE_NAMESPACE;
+
+	config->debug |= config->trace;
+	if (ns && !was_given(p, "dhcp-dns"))
+		config->no_dhcp_dns = true;
+	if (ns && !was_given(p, "dhcp-search"))
+		config->no_dhcp_search = true;
+	if (config->netns[0] && !config->userns[0])
+		config->netns_only = true;
+}
+
+bool options_parse(struct config *config, int argc, char **argv, int *exit_status)
+{
+	struct parse p = { .options = { .config = config, .ephemeral = ports_ephemeral() } };
+
+	*exit_status = 1;
+	config_init(config, argc > 0 ? argv[0] : "taploom");
+	parse_init(&p);
+	if (!parse_options(&p, argc, argv))
+		return false;
+	if (p.options.done) {
+		*exit_status = fflush(stdout) ? 1 : 0;
+		return false;
+	}
+	if (!check_conflicts(&p) || !check_modes(&p) || !take_target(config, argc, argv, optind) ||
+	    !check_mtu(config) || !check_ports(config))
+		return false;
+	fill_defaults(&p, config);
+	return true;
+}

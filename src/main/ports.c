@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ports.h"
+
+#include "values.h"
+
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define EPHEMERAL_DEFAULT 32768
+#define ITEM_MAX	  24 /* bytes: 65535-65535:65535-65535 and the NUL */
+
+struct range {
+	uint16_t first;
+	uint16_t last;
+};
+
+/* A spec while it is parsed. */
+struct spec {
+	struct port_rules *rules;
+	struct port_map where; /* address and interface for all its ranges */
+	bool excluded[65536];
+	bool any_range; /* all and auto included */
+	bool wide;	/* contains all or auto: its exclusions hold for those */
+	uint16_t ephemeral;
+	char *error;
+	size_t error_size;
+};
+
+static bool __attribute__((format(printf, 2, 3))) refuse(struct spec *s, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(s->error, s->error_size, fmt, args);
+	va_end(args);
+	return false;
+}
+
+/* Whether two maps would bind the same address, with different ports or not. */
+static bool same_place(const struct port_map *a, const struct port_map *b)
+{
+	bool a_both = ip_is_unset(&a->addr) && !a->v6_only;
+	bool b_both = ip_is_unset(&b->addr) && !b->v6_only;
+
+	if (a->ifname[0] && b->ifname[0] && strcmp(a->ifname, b->ifname) != 0)
+		return false;
+	if (a_both || b_both)
+		return true;
+	if (ip_version_of(&a->addr) != ip_version_of(&b->addr))
+		return false;
+	return ip_is_any(&a->addr) || ip_is_any(&b->addr) || ip_eq(&a->addr, &b->addr);
+}
+
+static bool add_map(struct spec *s, struct range range, uint16_t target, bool weak)
+{
+	struct port_rules *rules = s->rules;
+	struct port_map map = s->where;
+
+	map.first = range.first;
+	map.last = range.last;
+	map.target = target;
+	map.weak = weak;
+	for (unsigned int i = 0; i < rules->n_maps; i++) {
+		const struct port_map *other = &rules->maps[i];
+
+		if (map.last >= other->first && map.first <= other->last && same_place(&map, other))
+			return refuse(s, "ports %u-%u overlap with %u-%u, given before", map.first,
+				      map.last, other->first, other->last);
+	}
+	if (rules->n_maps == MAX_PORT_MAPS)
+		return refuse(s, "has more than %d ranges, with those before it", MAX_PORT_MAPS);
+	rules->maps[rules->n_maps++] = map;
+	return true;
+}
+
+/* Adds a range as the pieces that exclusions leave of it. */
+static bool add_pieces(struct spec *s, struct range range, uint16_t target, bool weak)
+{
+	for (unsigned int port = range.first; port <= range.last; port++) {
+		struct range piece = { (uint16_t)port, (uint16_t)port };
+
+		if (s->excluded[port])
+			continue;
+		while (piece.last < range.last && !s->excluded[piece.last + 1])
+			piece.last++;
+		if (!add_map(s, piece, (uint16_t)(target + (piece.first - range.first)), weak))
+			return false;
+		port = piece.last;
+	}
+	return true;
+}
+
+static bool add_all(struct spec *s)
+{
+	struct range range = { 1, (uint16_t)(s->ephemeral - 1) };
+
+	s->rules->mode = PORTS_ALL;
+	s->wide = true;
+	return add_pieces(s, range, range.first, true);
+}
+
+static bool add_auto(struct spec *s)
+{
+	if (!ip_is_unset(&s->where.addr) || s->where.v6_only || s->where.ifname[0])
+		return refuse(s, "auto cannot be bound to an address or interface");
+	s->rules->mode = PORTS_AUTO;
+	s->wide = true;
+	return true;
+}
+
+/* Takes "N" or "N-M" as a whole. */
+static bool parse_range(struct spec *s, const char *text, struct range *out)
+{
+	char first[ITEM_MAX];
+	const char *last = strchr(text, '-');
+	uint64_t value[2];
+
+	snprintf(first, sizeof(first), "%.*s", (int)strcspn(text, "-"), text);
+	if (!value_number(first, UINT16_MAX, &value[0]) ||
+	    !value_number(last ? last + 1 : first, UINT16_MAX, &value[1]))
+		return refuse(s, "'%s' is not a port or a range of ports up to 65535", text);
+	if (value[0] == 0)
+		return refuse(s, "'%s' begins at port 0, which does not exist", text);
+	if (value[0] > value[1])
+		return refuse(s, "'%s' ends before it begins", text);
+	*out = (struct range){ (uint16_t)value[0], (uint16_t)value[1] };
+	return true;
+}
+
+static bool add_range(struct spec *s, char *item)
+{
+	char *colon = strchr(item, ':');
+	struct range from;
+	struct range to;
+
+	if (colon)
+		*colon = '\0';
+	if (!parse_range(s, item, &from))
+		return false;
+	to = from;
+	if (colon && !parse_range(s, colon + 1, &to))
+		return false;
+	if (to.last - to.first != from.last - from.first)
+		return refuse(s, "'%s' and '%s' have different numbers of ports", item, colon + 1);
+	if (s->rules->mode != PORTS_ALL && s->rules->mode != PORTS_AUTO)
+		s->rules->mode = PORTS_LIST;
+	return add_pieces(s, from, to.first, false);
+}
+
+/* The first pass: exclusions hold for what stands before them too. */
+static bool take_exclusion(struct spec *s, char *item)
+{
+	struct range range;
+
+	if (*item != '~') {
+		s->any_range = true;
+		return true;
+	}
+	if (!parse_range(s, item + 1, &range))
+		return false;
+	for (unsigned int port = range.first; port <= range.last; port++)
+		s->excluded[port] = true;
+	return true;
+}
+
+static bool take_range(struct spec *s, char *item)
+{
+	if (*item == '~')
+		return true;
+	if (strcmp(item, "all") == 0)
+		return add_all(s);
+	if (strcmp(item, "auto") == 0)
+		return add_auto(s);
+	return add_range(s, item);
+}
+
+static bool for_each_item(struct spec *s, const char *list,
+			  bool (*take)(struct spec *s, char *item))
+{
+	for (;; list++) {
+		char item[ITEM_MAX];
+		size_t len = strcspn(list, ",");
+
+		if (len == 0)
+			return refuse(s, "has an empty item where a port should be");
+		if (len >= sizeof(item))
+			return refuse(s, "'%.*s' is not a port or a range of ports",
+				      (int)(len > 60 ? 60 : len), list);
+		memcpy(item, list, len);
+		item[len] = '\0';
+		if (!take(s, item))
+			return false;
+		list += len;
+		if (*list == '\0')
+			return true;
+	}
+}
+
+/* Takes "address", "address%interface" or "%interface", without the slash. */
+static bool parse_where(struct spec *s, char *where)
+{
+	char *percent = strchr(where, '%');
+	size_t len;
+
+	if (percent) {
+		*percent = '\0';
+		if (!value_ifname(percent + 1, s->where.ifname))
+			return refuse(s, "'%s' is not an interface's name", percent + 1);
+	}
+	len = strlen(where);
+	if (len == 0)
+		return percent || refuse(s, "has nothing before the slash");
+	if (where[0] == '[' && where[len - 1] == ']') {
+		where[len - 1] = '\0';
+		where++;
+	}
+	if (!value_addr(where, &s->where.addr) || ip_is_multicast(&s->where.addr))
+		return refuse(s, "'%s' is not an address to bind to", where);
+	s->where.v6_only = ip_is_unset(&s->where.addr);
+	return true;
+}
+
+static bool split_where(struct spec *s, const char **spec)
+{
+	const char *slash = strchr(*spec, '/');
+	char where[INET6_ADDRSTRLEN + IFNAMSIZ + 4];
+
+	if (!slash)
+		return true;
+	if ((size_t)(slash - *spec) >= sizeof(where))
+		return refuse(s, "what stands before the slash is not an address and interface");
+	memcpy(where, *spec, (size_t)(slash - *spec));
+	where[slash - *spec] = '\0';
+	*spec = slash + 1;
+	return parse_where(s, where);
+}
+
+static bool take_none(struct spec *s)
+{
+	if (s->rules->mode != PORTS_UNSET && s->rules->mode != PORTS_NONE)
+		return refuse(s, "contradicts ports given before");
+	s->rules->mode = PORTS_NONE;
+	return true;
+}
+
+bool ports_parse(struct port_rules *rules, const char *spec, uint16_t ephemeral, char *error,
+		 size_t error_size)
+{
+	struct spec s = {
+		.rules = rules, .ephemeral = ephemeral, .error = error, .error_size = error_size
+	};
+
+	if (strcmp(spec, "none") == 0)
+		return take_none(&s);
+	if (!split_where(&s, &spec) || !for_each_item(&s, spec, take_exclusion))
+		return false;
+	if (!for_each_item(&s, spec, take_range))
+		return false;
+	if (!s.any_range && !add_all(&s))
+		return false;
+	if (!s.wide)
+		return true;
+	for (unsigned int port = 0; port < 65536; port++)
+		if (s.excluded[port])
+			rules->excluded[port / 8] |= (uint8_t)(1 << port % 8);
+	return true;
+}
+
+uint16_t ports_ephemeral(void)
+{
+	char text[64] = "";
+	int fd = open("/proc/sys/net/ipv4/ip_local_port_range", O_RDONLY | O_CLOEXEC);
+	unsigned long first;
+
+	if (fd < 0)
+		return EPHEMERAL_DEFAULT;
+	if (read(fd, text, sizeof(text) - 1) < 0)
+		text[0] = '\0';
+	close(fd);
+	first = strtoul(text, NULL, 10);
+	return first > 1 && first <= UINT16_MAX ? (uint16_t)first : EPHEMERAL_DEFAULT;
+}
