@@ -133,8 +133,9 @@ static bool take_range(struct options *o, const struct option_row *row, bool par
 TAKE(unsigned)
 {
 	uint64_t number = 0;
+	bool parsed = value_number(value, row->high, &number);
 
-	if (!take_range(o, row, value_number(value, row->high, &number), number))
+	if (!take_range(o, row, parsed, number))
 		return false;
 	*(unsigned int *)field_of(o, row) = (unsigned int)number;
 	return true;
@@ -143,8 +144,9 @@ TAKE(unsigned)
 TAKE(size)
 {
 	uint64_t number = 0;
+	bool parsed = value_size(value, row->high, &number);
 
-	if (!take_range(o, row, value_size(value, row->high, &number), number))
+	if (!take_range(o, row, parsed, number))
 		return false;
 	*(size_t *)field_of(o, row) = (size_t)number;
 	return true;
