@@ -33,6 +33,9 @@ enum guest_event { GUEST_CONNECTED, GUEST_GONE };
 /* Posts an event to the control thread. Any thread. */
 void control_guest_event(struct control *control, enum guest_event event);
 
+/* The guest's side has room again: the control thread flushes its transmit batch. Any thread. */
+void control_wake_tx(struct control *control);
+
 /*
  * The UNIX stream transport (and -F).
  *
@@ -41,6 +44,21 @@ void control_guest_event(struct control *control, enum guest_event event);
  */
 int stream_transport_new(struct transport **out, struct runtime *rt, int listen_fd, int connected_fd,
 			 struct pcap *pcap);
+
+/*
+ * The tun transport: queues of a tap device, made with IFF_TAP, IFF_NO_PI, IFF_MULTI_QUEUE, IFF_VNET_HDR and a
+ * header of TUN_VNET_HDR_SIZE bytes, non-blocking.
+ *
+ * queue_fds: n_queues (1 to MAX_QUEUES) descriptors, owned from now on if this succeeds. With n_shards of them
+ *            or more each shard reads its own; with fewer a reader does, and rt->n_readers is set to 1 (else to
+ *            0): hence before shard_new().
+ * offloads:  what TUNSETOFFLOAD accepted. pcap may be NULL. 0 or -errno.
+ */
+int tun_transport_new(struct transport **out, struct runtime *rt, const int *queue_fds,
+		      unsigned int n_queues, unsigned int offloads, struct pcap *pcap);
+
+/* struct virtio_net_hdr without num_buffers: with Ethernet's 14 bytes IP headers come to lie aligned. */
+#define TUN_VNET_HDR_SIZE 10
 
 /* Capture of what the guest side sees (pcap format, nanoseconds). Writers are serialised. */
 int pcap_open(struct pcap **out, const char *path);

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The stream's receive side. A turn is one recv() into a slab; its frames are parsed where they
+ * lie and gathered per shard. A frame that the read cut is moved to the start of the next slab, or
+ * of the same one if nobody else holds it, which keeps a lightly loaded reader on one warm slab.
+ */
+#include "stream.h"
+
+#include "taploom/frame_fields.h"
+
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+/* What a reader may run itself: a wake-up costs about 10 us, and so does this much work. */
+#define INLINE_FRAMES 32
+#define INLINE_BYTES  65536
+
+/* A slab's last reference is gone. Any thread. */
+static void release_slab(struct slab *slab)
+{
+	struct stream *stream = slab->owner;
+
+	atomic_fetch_or(&stream->free_slabs, 1u << slab->index);
+	/* Sequentially consistent, as in starve(): one of the two sees the other's store. */
+	if (atomic_load(&stream->starved) && atomic_exchange(&stream->starved, false))
+		eventfd_write(stream->event_fd, 1);
+}
+
+void stream_rx_init(struct stream *stream)
+{
+	for (uint32_t i = 0; i < STREAM_SLABS; i++) {
+		stream->slabs[i].release = release_slab;
+		stream->slabs[i].owner = stream;
+		stream->slabs[i].index = i;
+	}
+	atomic_init(&stream->free_slabs, (1u << STREAM_SLABS) - 1);
+}
+
+/* The lowest free slab, so that few of them are ever touched; NULL if all are under way. */
+static struct slab *take_slab(struct stream *stream)
+{
+	uint32_t free_now = atomic_load(&stream->free_slabs);
+	struct slab *slab;
+
+	if (!free_now)
+		return NULL;
+	slab = &stream->slabs[__builtin_ctz(free_now)];
+	atomic_fetch_and(&stream->free_slabs, ~(1u << slab->index));
+	atomic_store_explicit(&slab->refs, 1, memory_order_relaxed);
+	return slab;
+}
+
+/* As take_slab(), but announces that the reader will wait; looks again, for a slab that came
+ * meanwhile. */
+static struct slab *take_slab_or_starve(struct stream *stream)
+{
+	struct slab *slab = take_slab(stream);
+
+	if (slab)
+		return slab;
+	atomic_store(&stream->starved, true);
+	slab = take_slab(stream);
+	if (slab)
+		atomic_store(&stream->starved, false);
+	return slab;
+}
+
+/* Makes stream->slab a slab with the unparsed bytes at its start. False: all slabs are under way.
+ */
+static bool prepare_slab(struct stream *stream)
+{
+	size_t left = stream->filled - stream->off;
+	struct slab *old = stream->slab, *slab;
+
+	if (old && stream->off == 0)
+		return true; /* less than a frame, and nobody else has seen it */
+	if (old && atomic_load_explicit(&old->refs, memory_order_acquire) == 1) {
+		memmove(old->bytes, old->bytes + stream->off, left);
+	} else {
+		slab = take_slab_or_starve(stream);
+		if (!slab)
+			return false;
+		if (old) {
+			memcpy(slab->bytes, old->bytes + stream->off, left);
+			slab_put(old);
+		}
+		stream->slab = slab;
+	}
+	stream->off = 0;
+	stream->filled = left;
+	return true;
+}
+
+/* Tells control of a source that was not among the last seen. */
+static void learn_source(struct stream *stream, const struct frame *frame)
+{
+	struct ip_addr src;
+	struct ip_addr *known;
+
+	if (frame->l4_off == frame->l3_off) /* ARP */
+		return;
+	src = frame_src(frame);
+	known = &stream->known[src.b[15] % STREAM_KNOWN_ADDRS];
+	if (ip_eq(known, &src) || ip_is_any(&src))
+		return;
+	*known = src;
+	control_guest_address(stream->rt->control, &src);
+}
+
+/* Puts a parsed frame where it belongs. */
+static void sort_frame(struct stream *stream, struct frame *frame)
+{
+	struct batch *batch;
+	unsigned int id;
+
+	guest_mac_note(stream->rt, frame->data + ETH_ADDR_LEN);
+	learn_source(stream, frame);
+	if (frame->kind == FRAME_CONTROL) {
+		enum drop reason = control_post_frame(stream->rt->control, frame);
+
+		if (reason)
+			count_drop(&stream->counters, reason);
+		return;
+	}
+	id = steer(stream->rt, frame->hash);
+	batch = &stream->batches[id];
+	if (!batch->first)
+		stream->touched[stream->n_touched++] = id;
+	batch_add(batch, frame);
+}
+
+/* Parses a frame at data into *frame. False: it was dropped, and counted. */
+static bool take_frame(struct stream *stream, struct frame *frame, const uint8_t *data, size_t len)
+{
+	const struct frame_offload offload = { .csum_unchecked = true };
+	enum drop reason;
+
+	if (stream->pcap)
+		pcap_write(stream->pcap, &(struct iovec){ (uint8_t *)data, len }, 1);
+	reason = frame_parse(frame, data, len, offload, &stream->rt->secret);
+	if (reason) {
+		count_drop(&stream->counters, reason);
+		return false;
+	}
+	frame->queue = 0;
+	sort_frame(stream, frame);
+	return true;
+}
+
+/*
+ * Cuts the slab's bytes into frames. Stops at an incomplete frame, or when the slab has no struct
+ * frame left (stream->more is set). False: a length that no frame can have.
+ */
+static bool cut_frames(struct stream *stream)
+{
+	struct slab *slab = stream->slab;
+	uint32_t n_frames = 0;
+	uint64_t n_seen = 0, n_bytes = 0;
+	uint32_t len = FRAME_MIN;
+
+	while (stream->filled - stream->off >= STREAM_PREFIX) {
+		const uint8_t *at = slab->bytes + stream->off;
+
+		len = load_be32(at);
+		if (len < FRAME_MIN || len > FRAME_MAX ||
+		    stream->filled - stream->off - STREAM_PREFIX < len)
+			break;
+		if (n_frames == slab->max_frames) {
+			stream->more = true;
+			break;
+		}
+		n_seen++;
+		n_bytes += len;
+		if (take_frame(stream, &slab->frames[n_frames], at + STREAM_PREFIX, len))
+			n_frames++;
+		stream->off += STREAM_PREFIX + len;
+	}
+	count_add(&stream->counters, COUNT_RX_FRAMES, n_seen);
+	count_add(&stream->counters, COUNT_RX_BYTES, n_bytes);
+	if (len >= FRAME_MIN && len <= FRAME_MAX)
+		return true;
+	count_drop(&stream->counters, DROP_STREAM_LENGTH);
+	log_limited(&stream->limit, LOG_LEVEL_WARNING,
+		    "guest: a frame length of %u (not %u to %u) on the stream, disconnecting", len,
+		    FRAME_MIN, FRAME_MAX);
+	return false;
+}
+
+/* Runs a batch on the reader's own thread. False: the shard is at work, or that is not allowed. */
+static bool run_inline(struct stream *stream, struct shard *shard, struct batch *batch) ON_READER
+{
+	uint32_t n_frames = batch->n_frames;
+
+	if (stream->rt->config->inline_off || stream->more || stream->n_touched > 1 ||
+	    n_frames > INLINE_FRAMES || batch->bytes > INLINE_BYTES || !shard_try_enter(shard))
+		return false;
+	role_is_shard();
+	shard_drain_ring(shard, 0); /* what was pushed before goes first */
+	shard_run_batch(shard, batch);
+	shard_leave(shard);
+	count_add(&stream->counters, COUNT_BATCHES_INLINE, 1);
+	count_add(&stream->counters, COUNT_FRAMES_INLINE, n_frames);
+	return true;
+}
+
+static void push_batch(struct stream *stream, struct shard *shard, struct batch *batch)
+{
+	uint32_t n_frames = batch->n_frames;
+
+	/* A ring is longer than all slabs together can fill; but a frame must not get lost unseen.
+	 */
+	if (!ring_push(shard_ring(shard, 0), batch)) {
+		count_drop_n(&stream->counters, DROP_POOL_EMPTY, n_frames);
+		batch_done(batch);
+		return;
+	}
+	shard_wake(shard, &stream->counters);
+	count_add(&stream->counters, COUNT_BATCHES_RING, 1);
+	count_add(&stream->counters, COUNT_FRAMES_RING, n_frames);
+}
+
+static void hand_over(struct stream *stream) ON_READER
+{
+	for (unsigned int i = 0; i < stream->n_touched; i++) {
+		unsigned int id = stream->touched[i];
+		struct batch *batch = &stream->batches[id];
+		struct shard *shard = stream->rt->shards[id];
+
+		slab_get(stream->slab);
+		batch->slab = stream->slab;
+		if (!run_inline(stream, shard, batch))
+			push_batch(stream, shard, batch);
+		*batch = (struct batch){ 0 };
+	}
+	stream->n_touched = 0;
+}
+
+enum stream_read stream_rx_turn(struct stream *stream)
+{
+	size_t room;
+	ssize_t got;
+	bool good;
+
+	if (!prepare_slab(stream))
+		return STREAM_READ_STARVED;
+	room = STREAM_SLAB_SIZE - stream->filled;
+	if (room > STREAM_READ_SIZE)
+		room = STREAM_READ_SIZE;
+	got = recv(stream->fd, stream->slab->bytes + stream->filled, room, MSG_DONTWAIT);
+	if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
+		return STREAM_READ_END;
+	if (got < 0 && !stream->more)
+		return STREAM_READ_OK;
+	stream->more = got == (ssize_t)room;
+	stream->filled += got > 0 ? (size_t)got : 0;
+	good = cut_frames(stream);
+	hand_over(stream);
+	return good ? STREAM_READ_OK : STREAM_READ_END;
+}
+
+void stream_rx_reset(struct stream *stream)
+{
+	if (stream->slab)
+		slab_put(stream->slab);
+	stream->slab = NULL;
+	stream->off = stream->filled = 0;
+	stream->more = false;
+	atomic_store(&stream->starved, false);
+	memset(stream->known, 0, sizeof(stream->known));
+}
