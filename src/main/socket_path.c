@@ -12,16 +12,18 @@
 
 #define BACKLOG 8
 
-static int unix_socket(void)
+static int unix_socket(int type)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	return fd < 0 ? -errno : fd;
 }
 
 /*
- * Whether a socket that nobody listens on is at this address: 0 if so, -EADDRINUSE if somebody does
- * or it is no socket at all. A full backlog says EAGAIN, so only a refusal counts as gone.
+ * Whether a socket that nobody holds is at this address: 0 if so, -EADDRINUSE if somebody does,
+ * -EEXIST if it is no socket at all. Asked with a socket of another type: the kernel looks for the
+ * owner first (ECONNREFUSED) and at the type then (EPROTOTYPE), so that a process which waits for
+ * its one guest does not take the question for that.
  */
 static int check_stale(const struct sockaddr_un *addr)
 {
@@ -33,14 +35,14 @@ static int check_stale(const struct sockaddr_un *addr)
 		return errno == ENOENT ? 0 : -errno;
 	if (!S_ISSOCK(st.st_mode))
 		return -EEXIST;
-	fd = unix_socket();
+	fd = unix_socket(SOCK_DGRAM);
 	if (fd < 0)
 		return fd;
-	error = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) ? errno : EADDRINUSE;
+	error = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) ? errno : EPROTOTYPE;
 	close(fd);
 	if (error == ECONNREFUSED || error == ENOENT)
 		return 0;
-	return error == EAGAIN ? -EADDRINUSE : -error;
+	return error == EPROTOTYPE ? -EADDRINUSE : -error;
 }
 
 static int bind_fd(int fd, const struct sockaddr_un *addr)
@@ -63,7 +65,7 @@ static int bind_fd(int fd, const struct sockaddr_un *addr)
 static int listen_at(const char *path, struct owned_file *owned)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	int fd = unix_socket();
+	int fd = unix_socket(SOCK_STREAM);
 	int error;
 
 	if (fd < 0)
