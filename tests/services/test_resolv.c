@@ -129,7 +129,7 @@ static void what_is_no_file_is_an_error(void **state)
 	assert_true(resolv_conf_read(&conf, "/") < 0);
 }
 
-/* A file with lines of 16 bytes, and a last one that reaches beyond what is read. */
+/* 27 bytes and 2045 lines of 16 leave 21 bytes of what is read at most. */
 static void a_line_cut_by_the_size_limit_is_left_out(void **state)
 {
 	static const char comment[] = "#23456789abcdef\n";
@@ -140,11 +140,11 @@ static void a_line_cut_by_the_size_limit_is_left_out(void **state)
 
 	(void)state;
 	assert_true(fd >= 0);
-	dprintf(fd, "nameserver 192.0.2.1 #23456789a\n");
+	dprintf(fd, "nameserver 192.0.2.1 #2345\n");
 	for (int i = 0; i < 2045; i++)
 		assert_int_equal(write(fd, comment, 16), 16);
-	dprintf(fd,
-		"nameserver 192.0.2.255\n"); /* 16 bytes of it fit: a valid address by themselves */
+	/* 21 bytes of it fit, which would make 192.0.2.25. */
+	dprintf(fd, "nameserver 192.0.2.255\n");
 	close(fd);
 	rc = resolv_conf_read(&conf, path);
 	unlink(path);
