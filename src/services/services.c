@@ -19,6 +19,7 @@
 #include <stdlib.h>
 
 #define UDP_HEADER_LEN	 8
+#define UDP_LENGTH_OFF	 4
 #define UDP_CHECKSUM_OFF 6
 #define IP4_SRC_OFF	 12
 #define IP6_SRC_OFF	 8
@@ -51,6 +52,8 @@ struct arrival {
 	struct ip_addr src;
 	struct ip_addr dst;
 	const uint8_t *l4;
+	size_t l4_len;		 /* to the end of the IP packet, or of the UDP datagram */
+	struct bytes_in message; /* what a UDP datagram carries */
 	uint64_t now_us;
 };
 
@@ -142,11 +145,11 @@ static enum drop handle_arp(const struct arrival *a)
 		      reply_ether(room, REPLY_MAX, &path, ETHERTYPE_ARP, bytes, sizeof(bytes)));
 }
 
-static bool checksum_is_right(const struct arrival *a, uint8_t proto, size_t len)
+static bool checksum_is_right(const struct arrival *a, uint8_t proto)
 {
-	uint64_t sum = checksum_pseudo(&a->src, &a->dst, proto, (uint32_t)len);
+	uint64_t sum = checksum_pseudo(&a->src, &a->dst, proto, (uint32_t)a->l4_len);
 
-	return checksum_finish(checksum_add(sum, a->l4, len)) == 0;
+	return checksum_finish(checksum_add(sum, a->l4, a->l4_len)) == 0;
 }
 
 /*
@@ -159,7 +162,7 @@ static bool udp_checksum_is_right(const struct arrival *a)
 		return true;
 	if (load_be16(a->l4 + UDP_CHECKSUM_OFF) == 0)
 		return ip_is_v4(&a->src);
-	return checksum_is_right(a, IPPROTO_UDP, UDP_HEADER_LEN + a->frame->payload_len);
+	return checksum_is_right(a, IPPROTO_UDP);
 }
 
 static const char *const dhcp_names[DHCP_TYPES] = {
@@ -182,7 +185,6 @@ static void log_exchange(const struct arrival *a, const char *protocol, const ch
 static enum drop handle_dhcp(const struct arrival *a)
 {
 	const struct netconf_version *v4 = &a->net->v[IP4];
-	const struct frame *frame = a->frame;
 	struct dhcp_destination to;
 	struct dhcp_query query;
 	struct dhcp_reply reply;
@@ -198,7 +200,7 @@ static enum drop handle_dhcp(const struct arrival *a)
 	if (!udp_checksum_is_right(a))
 		return DROP_L4_CHECKSUM;
 	if (!dhcp_is_for_us(v4, &a->dst) ||
-	    !dhcp_decode(frame->data + frame->payload_off, frame->payload_len, &query))
+	    !dhcp_decode(a->message.at, in_left(&a->message), &query))
 		return DROP_DHCP;
 	drop = dhcp_answer(a->services->config, a->net, &query, &reply, &send);
 	if (drop != DROP_NONE)
@@ -240,7 +242,6 @@ static enum drop check_dhcp6(const struct arrival *a)
 static enum drop handle_dhcp6(const struct arrival *a)
 {
 	struct services *services = a->services;
-	const struct frame *frame = a->frame;
 	struct dhcp6_query query;
 	struct dhcp6_reply reply;
 	struct reply_path path;
@@ -250,7 +251,7 @@ static enum drop handle_dhcp6(const struct arrival *a)
 
 	if (drop != DROP_NONE)
 		return drop;
-	if (!dhcp6_decode(frame->data + frame->payload_off, frame->payload_len, &query))
+	if (!dhcp6_decode(a->message.at, in_left(&a->message), &query))
 		return DROP_DHCP6;
 	drop = dhcp6_answer(services->config, a->net,
 			    (struct dhcp6_bytes){ services->duid, DUID_LEN }, &query,
@@ -337,17 +338,16 @@ static enum drop handle_ns(const struct arrival *a, const struct ndp_query *quer
 /* The checksum is verified on all transports: no guest leaves that of ICMPv6 to its device. */
 static enum drop handle_ndp(const struct arrival *a)
 {
-	const struct frame *frame = a->frame;
-	size_t len = frame->len - frame->l4_off;
 	struct ndp_query query;
 
 	if (a->services->config->no_ndp)
 		return DROP_PROTO_OFF;
 	if (!a->net->v[IP6].on)
 		return DROP_FAMILY_OFF;
-	if (!checksum_is_right(a, IPPROTO_ICMPV6, len))
+	if (!checksum_is_right(a, IPPROTO_ICMPV6))
 		return DROP_L4_CHECKSUM;
-	if (!ndp_decode(a->l4, len, &query) || !ndp_is_valid(&query, &a->src, &a->dst, frame->ttl))
+	if (!ndp_decode(a->l4, a->l4_len, &query) ||
+	    !ndp_is_valid(&query, &a->src, &a->dst, a->frame->ttl))
 		return DROP_NDP;
 	if (query.type == NDP_RS)
 		return handle_rs(a);
@@ -371,9 +371,14 @@ static const struct service {
 
 static uint16_t selector_of(const struct arrival *a, uint8_t proto)
 {
-	if (proto == IPPROTO_UDP)
-		return load_be16(a->l4 + 2);
-	return proto == IPPROTO_ICMPV6 ? a->l4[0] : 0;
+	struct bytes_in l4 = in_of(a->l4, a->l4_len);
+
+	if (proto == IPPROTO_ICMPV6)
+		return in_u8(&l4);
+	if (proto != IPPROTO_UDP)
+		return 0;
+	in_skip(&l4, 2);
+	return in_u16(&l4);
 }
 
 static const struct service *service_of(const struct arrival *a, uint16_t ethertype)
@@ -402,6 +407,31 @@ static void fill_addresses(struct arrival *a, uint16_t ethertype)
 	}
 }
 
+/* A datagram ends where its header says, which may be before the packet does. */
+static bool fill_udp(struct arrival *a)
+{
+	struct bytes_in in = in_of(a->l4, a->l4_len);
+	uint16_t udp_len;
+
+	in_skip(&in, UDP_LENGTH_OFF);
+	udp_len = in_u16(&in);
+	if (udp_len < UDP_HEADER_LEN || udp_len > a->l4_len)
+		return false;
+	a->l4_len = udp_len;
+	a->message = in_of(a->l4 + UDP_HEADER_LEN, udp_len - UDP_HEADER_LEN);
+	return true;
+}
+
+static enum drop serve(struct arrival *a, const struct service *service)
+{
+	/* In IPv6 a v4-mapped address is no address on a wire, and would pass for IPv4 here. */
+	if (service->ethertype == ETHERTYPE_IPV6 && (ip_is_v4(&a->src) || ip_is_v4(&a->dst)))
+		return DROP_IP_SOURCE;
+	if (service->proto == IPPROTO_UDP && !fill_udp(a))
+		return DROP_L4_LENGTH;
+	return service->handle(a);
+}
+
 void services_frame(struct services *services, const struct netconf *net, const struct frame *frame,
 		    uint64_t now_us)
 {
@@ -412,15 +442,12 @@ void services_frame(struct services *services, const struct netconf *net, const 
 
 	memcpy(a.src_mac.b, frame->data + ETH_ADDR_LEN, ETH_ADDR_LEN);
 	a.l4 = frame->data + frame->l4_off;
+	a.l4_len = frame->len - frame->l4_off;
 	fill_addresses(&a, ethertype);
 	service = service_of(&a, ethertype);
 	if (!service)
 		return;
-	/* In IPv6 a v4-mapped address is no address on a wire, and would pass for IPv4 here. */
-	if (ethertype == ETHERTYPE_IPV6 && (ip_is_v4(&a.src) || ip_is_v4(&a.dst)))
-		drop = DROP_IP_SOURCE;
-	else
-		drop = service->handle(&a);
+	drop = serve(&a, service);
 	if (drop != DROP_NONE)
 		count_drop(services->counters, drop);
 }

@@ -121,12 +121,5 @@ static inline struct frame frame_of(const uint8_t *bytes, size_t len)
 		frame.ttl = bytes[21];
 		frame.l4_off = 54;
 	}
-	frame.payload_off = frame.l4_off;
-	if (frame.l4_proto == IPPROTO_UDP) {
-		frame.payload_off = (uint16_t)(frame.l4_off + 8);
-		frame.payload_len = (uint32_t)(len - frame.payload_off);
-	} else if (frame.l4_proto == IPPROTO_ICMPV6) {
-		frame.payload_off = (uint16_t)(frame.l4_off + 4);
-	}
 	return frame;
 }

@@ -167,6 +167,17 @@ static void a_partial_checksum_is_taken_where_the_transport_says_so(void **state
 	assert_int_equal(w->fake.n_sent, 1);
 }
 
+static void a_lying_udp_length_is_counted(void **state)
+{
+	struct world *w = *state;
+
+	discover(w);
+	store_be16(w->bytes + 38, (uint16_t)(w->len - 34 + 1));
+	deliver(w, 0);
+	assert_int_equal(w->fake.n_sent, 0);
+	assert_int_equal(dropped(&w->fake, DROP_L4_LENGTH), 1);
+}
+
 static void a_udp_checksum_of_zero_means_none_in_ipv4(void **state)
 {
 	struct world *w = *state;
@@ -414,6 +425,7 @@ int main(void)
 		TEST(a_discover_gets_an_offer),
 		TEST(a_wrong_udp_checksum_is_counted),
 		TEST(a_partial_checksum_is_taken_where_the_transport_says_so),
+		TEST(a_lying_udp_length_is_counted),
 		TEST(a_udp_checksum_of_zero_means_none_in_ipv4),
 		TEST(dhcp_that_is_switched_off_is_counted),
 		TEST(dhcp_without_an_address_to_assign_is_not_answered),
