@@ -60,6 +60,13 @@ int tun_transport_new(struct transport **out, struct runtime *rt, const int *que
 /* struct virtio_net_hdr without num_buffers: with Ethernet's 14 bytes IP headers come to lie aligned. */
 #define TUN_VNET_HDR_SIZE 10
 
+/*
+ * The vhost-user transport; the descriptors are as for stream_transport_new(). rt->n_readers is set to 1: hence before
+ * shard_new(). Must be stopped while the shards still run. 0 or -errno; the descriptors are owned in any case.
+ */
+int vhost_transport_new(struct transport **out, struct runtime *rt, int listen_fd, int connected_fd,
+			struct pcap *pcap);
+
 /* Capture of what the guest side sees (pcap format, nanoseconds). Writers are serialised. */
 int pcap_open(struct pcap **out, const char *path);
 void pcap_write(struct pcap *pcap, const struct iovec *iov, unsigned int n_iov);

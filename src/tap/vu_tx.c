@@ -1,0 +1,552 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Transmit batches of the vhost-user transport. The first frame of a batch takes the lock of its
+ * queue, the flush gives it back: between them chains are taken, filled and put, and the guest sees
+ * and hears of them once.
+ *
+ * A single frame is written to private memory and copied. A burst is received in place: behind room
+ * for its headers the pieces of the caller's iovecs are the guest's own buffers, several of them
+ * merged if the guest takes that. What a burst did not need is taken back before anybody sees it.
+ */
+#include "vhost.h"
+
+#include <linux/virtio_config.h>
+#include <linux/virtio_net.h>
+
+#define IP_LEN_MAX   65535u /* IPv4's total length; kept for IPv6 too */
+#define USO_SEGMENTS 64u    /* what Linux cuts a UDP super-frame into (UDP_MAX_SEGMENTS) */
+
+_Static_assert(VU_TX_BOUNCE >= FRAME_MAX, "a frame fits the bounce room");
+
+static const struct {
+	uint8_t gso_type;
+	uint8_t cap;
+} gso_rules[] = {
+	{ VIRTIO_NET_HDR_GSO_TCPV4, TX_TSO4 },
+	{ VIRTIO_NET_HDR_GSO_TCPV6, TX_TSO6 },
+	{ VIRTIO_NET_HDR_GSO_UDP_L4, TX_USO },
+};
+
+static struct vu_tx *vu_tx_of(struct tx *tx)
+{
+	return (struct vu_tx *)(void *)tx;
+}
+
+static size_t min_size(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+static bool has(const struct vu_tx *vtx, unsigned int feature)
+{
+	return vtx->queue->features & VU_FEATURE(feature);
+}
+
+static bool mergeable(const struct vu_tx *vtx)
+{
+	return has(vtx, VIRTIO_NET_F_MRG_RXBUF);
+}
+
+/* Room */
+
+/* Takes back what is taken but was not committed. */
+static void untake_from(struct vu_tx *vtx, unsigned int first)
+{
+	while (vtx->n_chains > first)
+		vring_untake(&vtx->queue->ring, &vtx->chains[--vtx->n_chains]);
+}
+
+static void forget_room(struct vu_tx *vtx)
+{
+	if (vtx->queue)
+		untake_from(vtx, 0);
+	vtx->n_chains = vtx->n_iov = vtx->n_segs = 0;
+}
+
+/* Lets go of the queue: the guest sees what was put, and is called if it wants that. */
+static void leave(struct vu_tx *vtx)
+{
+	struct vu_queue *queue = vtx->queue;
+
+	forget_room(vtx);
+	if (!queue)
+		return;
+	vring_publish(&queue->ring);
+	if (vu_queue_call(queue))
+		count_add(vtx->tx.counters, COUNT_TX_FLUSHES, 1);
+	vtx->queue = NULL;
+	pthread_mutex_unlock(&queue->lock);
+}
+
+/* The pair for a flow: the guest's choice, or another one if that is not in use. */
+static bool pick_pair(const struct vhost *vhost, uint16_t wanted, unsigned int *pair)
+{
+	uint64_t active = atomic_load_explicit(&vhost->active, memory_order_relaxed);
+	unsigned int n = (unsigned int)__builtin_popcountll(active);
+
+	if (!n)
+		return false;
+	*pair = wanted % MAX_QUEUES;
+	if (active >> *pair & 1)
+		return true;
+	for (n = wanted % n; n; n--)
+		active &= active - 1;
+	*pair = (unsigned int)__builtin_ctzll(active);
+	return true;
+}
+
+/* Enters the queue for a frame. False: no guest is there; whoever waits is woken when one is. */
+static bool enter(struct vu_tx *vtx, uint16_t wanted)
+{
+	struct vu_queue *queue;
+	unsigned int pair;
+
+	forget_room(vtx);
+	vtx->tx.blocked = false;
+	if (!pick_pair(vtx->vhost, wanted, &pair)) {
+		leave(vtx);
+		vtx->tx.blocked = true;
+		return false;
+	}
+	queue = &vtx->vhost->device.queues[2 * pair];
+	if (queue == vtx->queue)
+		return true;
+	leave(vtx);
+	pthread_mutex_lock(&queue->lock);
+	if (!vu_queue_usable(queue) || !queue->enabled) {
+		pthread_mutex_unlock(&queue->lock);
+		vtx->tx.blocked = true;
+		return false;
+	}
+	vtx->queue = queue;
+	vtx->vnet_len = queue->features & (VU_FEATURE(VIRTIO_F_VERSION_1) |
+					   VU_FEATURE(VIRTIO_NET_F_MRG_RXBUF))
+				? sizeof(struct virtio_net_hdr_v1)
+				: sizeof(struct virtio_net_hdr);
+	return true;
+}
+
+/* The ring is empty: asks for a kick. Whether it was needless, as there are buffers again. */
+static bool wait_for_guest(struct vu_tx *vtx)
+{
+	struct vu_queue *queue = vtx->queue;
+
+	vring_want_kick(&queue->ring, true);
+	if (vring_has_more(&queue->ring)) {
+		vring_want_kick(&queue->ring, false);
+		return true;
+	}
+	if (vtx->index < vtx->vhost->rt->n_shards)
+		queue->waiters |= 1ull << vtx->index;
+	else
+		queue->control_waits = true;
+	vtx->tx.blocked = true;
+	return false;
+}
+
+static void lied(struct vu_tx *vtx)
+{
+	const struct vu_queue *queue = vtx->queue;
+
+	vtx->n_chains = vtx->n_iov = 0; /* a broken ring takes nothing back */
+	leave(vtx);
+	vtx->tx.blocked = true; /* until the device is set up anew */
+	vhost_lied(vtx->vhost, queue, vtx->tx.counters);
+}
+
+enum room { ROOM_FULL, ROOM_LESS, ROOM_NONE };
+
+/*
+ * Takes chains for one segment of need bytes, its headers included; as many as it takes if they can
+ * be merged, else one. ROOM_LESS: the guest has fewer bytes than that now, or gave a chain that is
+ * too short.
+ */
+static enum room take_segment(struct vu_tx *vtx, struct vu_tx_seg *seg, size_t need)
+{
+	size_t got = 0;
+
+	*seg = (struct vu_tx_seg){ .chain = vtx->n_chains, .iov = vtx->n_iov };
+	while (got < need && vtx->n_chains < VU_TX_CHAINS &&
+	       vtx->n_iov + VRING_CHAIN_MAX <= VU_TX_IOV) {
+		struct vring_chain *chain = &vtx->chains[vtx->n_chains];
+		int taken = vring_take(&vtx->queue->ring, true, chain, vtx->iov + vtx->n_iov);
+
+		if (taken < 0) {
+			lied(vtx);
+			return ROOM_NONE;
+		}
+		if (taken == 0) {
+			if (wait_for_guest(vtx))
+				continue;
+			break;
+		}
+		vtx->n_chains++;
+		vtx->n_iov += chain->n_iov;
+		got += chain->len;
+		if (!mergeable(vtx))
+			break;
+	}
+	seg->n_chains = vtx->n_chains - seg->chain;
+	seg->n_iov = vtx->n_iov - seg->iov;
+	if (got >= need)
+		return ROOM_FULL;
+	return got ? ROOM_LESS : ROOM_NONE;
+}
+
+/* No room for a frame: the guest is asked for more, or can't take frames as long as this. */
+static void no_room(struct vu_tx *vtx)
+{
+	bool too_big = vtx->queue && vtx->n_chains && !vtx->tx.blocked;
+
+	forget_room(vtx);
+	if (too_big)
+		count_drop(vtx->tx.counters, DROP_TX_TOO_BIG);
+	else
+		count_add(vtx->tx.counters, COUNT_TX_STALLS, 1);
+}
+
+/* Writing */
+
+/* Copies bytes to pieces of the guest's memory from offset off of the segment on. */
+static void scatter(const struct vu_tx *vtx, const struct vu_tx_seg *seg, size_t off,
+		    const void *bytes, size_t len)
+{
+	const uint8_t *from = bytes;
+
+	for (unsigned int i = 0; i < seg->n_iov && len; i++) {
+		const struct iovec *piece = &vtx->iov[seg->iov + i];
+		size_t n;
+
+		if (off >= piece->iov_len) {
+			off -= piece->iov_len;
+			continue;
+		}
+		n = min_size(len, piece->iov_len - off);
+		memcpy((uint8_t *)piece->iov_base + off, from, n);
+		from += n;
+		len -= n;
+		off = 0;
+	}
+}
+
+static struct virtio_net_hdr_v1 vnet_header(const struct vu_tx *vtx, size_t payload_len,
+					    const struct tx_offload *offload, uint16_t n_buffers)
+{
+	struct virtio_net_hdr_v1 hdr = { .num_buffers = n_buffers };
+
+	if (offload && offload->csum_start) {
+		hdr.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+		hdr.csum_start = offload->csum_start;
+		hdr.csum_offset = offload->csum_offset;
+	} else if (has(vtx, VIRTIO_NET_F_GUEST_CSUM)) {
+		hdr.flags = VIRTIO_NET_HDR_F_DATA_VALID;
+	}
+	if (offload && offload->gso_type && payload_len > offload->gso_size) {
+		hdr.gso_type = offload->gso_type;
+		hdr.gso_size = offload->gso_size;
+		hdr.hdr_len = offload->hdr_len;
+	}
+	return hdr;
+}
+
+static void log_written(const struct vu_tx *vtx, const struct vu_tx_seg *seg, size_t len)
+{
+	const struct vu_memory *memory = vtx->queue->ring.memory;
+
+	if (!memory->logging)
+		return;
+	for (unsigned int i = 0; i < seg->n_iov && len; i++) {
+		const struct iovec *piece = &vtx->iov[seg->iov + i];
+		size_t n = min_size(len, piece->iov_len);
+
+		vu_log_mark_ours(memory, piece->iov_base, n);
+		len -= n;
+	}
+}
+
+/* Chains of the segment that len bytes fill. */
+static unsigned int chains_for(const struct vu_tx *vtx, const struct vu_tx_seg *seg, size_t len)
+{
+	unsigned int n = 0;
+
+	for (size_t got = 0; got < len && n < seg->n_chains; n++)
+		got += vtx->chains[seg->chain + n].len;
+	return n ? n : 1;
+}
+
+static void put_chains(struct vu_tx *vtx, const struct vu_tx_seg *seg, unsigned int n, size_t len)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		const struct vring_chain *chain = &vtx->chains[seg->chain + i];
+		size_t written = min_size(len, chain->len);
+
+		vring_put(&vtx->queue->ring, chain, (uint32_t)written);
+		len -= written;
+	}
+}
+
+static void capture(const struct vu_tx *vtx, const struct vu_tx_seg *seg, size_t len)
+{
+	struct iovec iov[VRING_CHAIN_MAX];
+	size_t skip = vtx->vnet_len;
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < seg->n_iov && len && n < VRING_CHAIN_MAX; i++) {
+		const struct iovec *piece = &vtx->iov[seg->iov + i];
+		size_t off = min_size(skip, piece->iov_len);
+
+		skip -= off;
+		iov[n].iov_base = (uint8_t *)piece->iov_base + off;
+		iov[n].iov_len = min_size(piece->iov_len - off, len);
+		len -= iov[n].iov_len;
+		n += iov[n].iov_len ? 1 : 0;
+	}
+	pcap_write(vtx->vhost->pcap, iov, n);
+}
+
+/*
+ * Completes a segment: len bytes of frame, of which hdr_len stand in hdr and the rest either in
+ * place or in seg->bounce, and puts its chains. Returns the number of chains used.
+ */
+static unsigned int finish_segment(struct vu_tx *vtx, const struct vu_tx_seg *seg,
+				   const uint8_t *hdr, size_t hdr_len, size_t len,
+				   const struct tx_offload *offload)
+{
+	size_t vnet_len = vtx->vnet_len;
+	unsigned int n = chains_for(vtx, seg, vnet_len + len);
+	size_t all_hdr = offload && offload->hdr_len ? offload->hdr_len : hdr_len;
+	struct virtio_net_hdr_v1 vnet =
+		vnet_header(vtx, len > all_hdr ? len - all_hdr : 0, offload, (uint16_t)n);
+
+	scatter(vtx, seg, 0, &vnet, vnet_len);
+	scatter(vtx, seg, vnet_len, hdr, hdr_len);
+	if (seg->bounce)
+		scatter(vtx, seg, vnet_len + hdr_len, seg->bounce, len - hdr_len);
+	log_written(vtx, seg, vnet_len + len);
+	if (vtx->vhost->pcap)
+		capture(vtx, seg, len);
+	put_chains(vtx, seg, n, vnet_len + len);
+	count_add(vtx->tx.counters, COUNT_TX_FRAMES, 1);
+	count_add(vtx->tx.counters, COUNT_TX_BYTES, len);
+	return n;
+}
+
+/* Single frames */
+
+static uint8_t *frame_begin(struct tx *tx, uint16_t queue, size_t size)
+{
+	struct vu_tx *vtx = vu_tx_of(tx);
+
+	if (size > FRAME_MAX || !enter(vtx, queue))
+		return NULL;
+	if (take_segment(vtx, &vtx->segs[0], vtx->vnet_len + size) != ROOM_FULL) {
+		no_room(vtx);
+		return NULL;
+	}
+	vtx->segs[0].bounce = NULL;
+	return vtx->bounce;
+}
+
+static void frame_commit(struct tx *tx, size_t len, const struct tx_offload *offload)
+{
+	struct vu_tx *vtx = vu_tx_of(tx);
+	unsigned int used = finish_segment(vtx, &vtx->segs[0], vtx->bounce, len, len, offload);
+
+	untake_from(vtx, used);
+	vtx->n_chains = vtx->n_iov = 0;
+}
+
+/* Bursts */
+
+static unsigned int caps_now(const struct vhost *vhost)
+{
+	return atomic_load_explicit(&vhost->caps, memory_order_relaxed);
+}
+
+static bool gso_taken(const struct vhost *vhost, uint8_t gso_type)
+{
+	uint8_t type = gso_type & (uint8_t)~VIRTIO_NET_HDR_GSO_ECN;
+
+	for (size_t i = 0; i < sizeof(gso_rules) / sizeof(gso_rules[0]); i++)
+		if (gso_rules[i].gso_type == type)
+			return caps_now(vhost) & gso_rules[i].cap;
+	return false;
+}
+
+/* Payload for the guest to cut; whole segments, so that no short one is in the middle of a stream.
+ */
+static size_t gso_room(const struct tx_burst *burst, size_t want, uint8_t gso_type)
+{
+	size_t room = IP_LEN_MAX - (burst->hdr_len - ETH_HEADER_LEN);
+
+	if ((gso_type & ~VIRTIO_NET_HDR_GSO_ECN) == VIRTIO_NET_HDR_GSO_UDP_L4)
+		room = min_size(room, USO_SEGMENTS * burst->seg_len);
+	room = min_size(room, want);
+	return room >= burst->seg_len ? room / burst->seg_len * burst->seg_len : room;
+}
+
+/* The pieces of the guest's memory behind the headers, up to room bytes. */
+static void lay_out_gso(const struct vu_tx *vtx, struct tx_burst *burst, size_t room)
+{
+	size_t skip = vtx->vnet_len + burst->hdr_len;
+
+	burst->n_iov = 0;
+	burst->room = 0;
+	for (unsigned int i = 0;
+	     i < vtx->segs[0].n_iov && burst->room < room && burst->n_iov < TX_BURST_SEGMENTS;
+	     i++) {
+		const struct iovec *piece = &vtx->iov[i];
+		size_t off = min_size(skip, piece->iov_len);
+		size_t len = min_size(piece->iov_len - off, room - burst->room);
+
+		skip -= off;
+		if (!len)
+			continue;
+		burst->iov[burst->n_iov++] =
+			(struct iovec){ (uint8_t *)piece->iov_base + off, len };
+		burst->room += len;
+	}
+}
+
+static bool begin_gso(struct vu_tx *vtx, struct tx_burst *burst, size_t room)
+{
+	size_t hdrs = vtx->vnet_len + burst->hdr_len;
+
+	if (take_segment(vtx, &vtx->segs[0], hdrs + room) == ROOM_NONE) {
+		no_room(vtx);
+		return false;
+	}
+	lay_out_gso(vtx, burst, room);
+	if (burst->room < room && burst->room >= burst->seg_len)
+		burst->room -= burst->room % burst->seg_len;
+	if (!burst->room) {
+		no_room(vtx);
+		return false;
+	}
+	/* What is cut from the room is cut from the pieces. */
+	for (size_t at = 0, i = 0; i < burst->n_iov; at += burst->iov[i++].iov_len)
+		if (at + burst->iov[i].iov_len >= burst->room) {
+			burst->iov[i].iov_len = burst->room - at;
+			burst->n_iov = (unsigned int)i + 1;
+		}
+	vtx->tx.blocked = false;
+	burst->hdr[0] = vtx->hdrs[0];
+	burst->n_segments = vtx->n_segs = 1;
+	return true;
+}
+
+/* Where a segment's payload is received: in place if one piece holds all of it. */
+static uint8_t *segment_room(struct vu_tx *vtx, struct vu_tx_seg *seg, size_t hdrs, size_t seg_len,
+			     unsigned int i)
+{
+	const struct iovec *piece = &vtx->iov[seg->iov];
+
+	if (seg->n_iov && piece->iov_len >= hdrs + seg_len)
+		return (uint8_t *)piece->iov_base + hdrs;
+	seg->bounce = vtx->bounce + i * seg_len;
+	return seg->bounce;
+}
+
+static bool begin_plain(struct vu_tx *vtx, struct tx_burst *burst, size_t want)
+{
+	size_t hdrs = vtx->vnet_len + burst->hdr_len;
+	unsigned int n = 0;
+
+	burst->room = 0;
+	while (n < TX_BURST_SEGMENTS && burst->room < want &&
+	       (n + 1) * burst->seg_len <= VU_TX_BOUNCE) {
+		size_t len = min_size(burst->seg_len, want - burst->room);
+		unsigned int n_chains = vtx->n_chains;
+		struct vu_tx_seg *seg = &vtx->segs[n];
+
+		if (take_segment(vtx, seg, hdrs + len) != ROOM_FULL) {
+			if (!n || !vtx->queue)
+				break;
+			untake_from(vtx, n_chains);
+			vtx->n_iov = seg->iov;
+			break;
+		}
+		burst->hdr[n] = vtx->hdrs[n];
+		burst->iov[n].iov_base = segment_room(vtx, seg, hdrs, burst->seg_len, n);
+		burst->iov[n++].iov_len = len;
+		burst->room += len;
+	}
+	if (!n || !vtx->queue) {
+		no_room(vtx);
+		return false;
+	}
+	vtx->tx.blocked = false;
+	burst->n_segments = burst->n_iov = vtx->n_segs = n;
+	return true;
+}
+
+static bool burst_begin(struct tx *tx, struct tx_burst *burst, uint16_t queue, size_t hdr_len,
+			size_t seg_len, size_t want, uint8_t gso_type)
+{
+	struct vu_tx *vtx = vu_tx_of(tx);
+
+	if (!want || !seg_len || hdr_len > VU_TX_HDR || hdr_len + seg_len > FRAME_MAX ||
+	    !enter(vtx, queue))
+		return false;
+	burst->hdr_len = hdr_len;
+	burst->seg_len = seg_len;
+	burst->queue = queue;
+	burst->gso = gso_type && gso_taken(vtx->vhost, gso_type);
+	if (burst->gso)
+		return begin_gso(vtx, burst, gso_room(burst, want, gso_type));
+	return begin_plain(vtx, burst, want);
+}
+
+static void burst_commit(struct tx *tx, struct tx_burst *burst, size_t len,
+			 const struct tx_offload *offload)
+{
+	struct vu_tx *vtx = vu_tx_of(tx);
+	unsigned int used = 0;
+
+	for (unsigned int i = 0; i < vtx->n_segs && len; i++) {
+		size_t payload = burst->gso ? len : min_size(len, burst->iov[i].iov_len);
+
+		used = vtx->segs[i].chain + finish_segment(vtx, &vtx->segs[i], burst->hdr[i],
+							   burst->hdr_len, burst->hdr_len + payload,
+							   offload);
+		len -= payload;
+	}
+	if (vtx->queue)
+		untake_from(vtx, used);
+	vtx->n_chains = vtx->n_iov = vtx->n_segs = 0;
+}
+
+static bool flush(struct tx *tx)
+{
+	leave(vu_tx_of(tx));
+	return true;
+}
+
+static unsigned int caps(const struct tx *tx, uint16_t queue)
+{
+	(void)queue;
+	return caps_now(((const struct vu_tx *)(const void *)tx)->vhost);
+}
+
+static const struct tx_ops vu_tx_ops = {
+	.frame_begin = frame_begin,
+	.frame_commit = frame_commit,
+	.burst_begin = burst_begin,
+	.burst_commit = burst_commit,
+	.flush = flush,
+	.caps = caps,
+};
+
+void vu_tx_init(struct vu_tx *vtx, struct vhost *vhost, unsigned int index)
+{
+	vtx->tx.ops = &vu_tx_ops;
+	vtx->vhost = vhost;
+	vtx->index = index;
+}
+
+void vu_tx_wake_all(struct vhost *vhost)
+{
+	for (unsigned int i = 0; i < vhost->rt->n_shards; i++)
+		shard_wake_tx(vhost->rt->shards[i]);
+	control_wake_tx(vhost->rt->control);
+}
