@@ -88,14 +88,32 @@ static int fork_to_background(struct daemon *daemon)
 	return 0;
 }
 
+/* Where the caller has closed a standard stream, no descriptor of ours is to take its number. */
+static int fill_streams(void)
+{
+	int fd;
+	int error;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd < 0) {
+		error = errno;
+		log_error("Couldn't open /dev/null: %s", strerror(error));
+		return -error;
+	}
+	close(fd);
+	return 0;
+}
+
 int daemon_start(struct daemon *daemon, const struct config *config)
 {
-	int error = 0;
+	int error = fill_streams();
 
 	owned_file_init(&daemon->pid_path);
 	daemon->pid_fd = -1;
 	daemon->ready_fd = -1;
-	if (config->pid_file[0])
+	if (!error && config->pid_file[0])
 		error = open_pid_file(daemon, config->pid_file);
 	if (!error && !config->foreground)
 		error = fork_to_background(daemon);
@@ -135,8 +153,7 @@ static int detach_streams(void)
 		log_error("Couldn't detach from the standard streams: %s", strerror(error));
 		return -error;
 	}
-	if (null > STDERR_FILENO)
-		close(null);
+	close(null); /* above the standard streams: see fill_streams() */
 	log_detach();
 	return 0;
 }
@@ -147,6 +164,8 @@ int daemon_ready(struct daemon *daemon)
 
 	if (!error && daemon->ready_fd >= 0) {
 		error = detach_streams();
+		if (!error && chdir("/")) /* a file system that nobody else uses can be unmounted */
+			log_debug("Couldn't change to the root directory: %s", strerror(errno));
 		if (!error && send(daemon->ready_fd, "", 1, MSG_NOSIGNAL) != 1) {
 			error = -EPIPE;
 			log_error(

@@ -31,8 +31,9 @@ int daemon_start(struct daemon *daemon, const struct config *config);
 
 /*
  * All is ready: writes this process's ID to the PID file; in the background also replaces the
- * standard streams by /dev/null, calls log_detach() and lets the parent exit with 0. 0 or -errno,
- * logged: then the parent is gone or will exit with 1, and the daemon must end.
+ * standard streams by /dev/null, changes to the root directory, calls log_detach() and lets the
+ * parent exit with 0. 0 or -errno, logged: then the parent is gone or will exit with 1, and the
+ * daemon must end.
  */
 int daemon_ready(struct daemon *daemon);
 

@@ -379,6 +379,13 @@ TAKE(repair_path)
 	return take_string(o, row, value);
 }
 
+TAKE(conf_path)
+{
+	(void)row;
+	(void)value;
+	return refuse(o, "is not in this build: give ports at start, with -t and -u");
+}
+
 /* A bare name is one of ip-netns(8). */
 TAKE(netns)
 {

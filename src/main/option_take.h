@@ -37,5 +37,6 @@ TAKE(dns);
 TAKE(search);
 TAKE(ports);
 TAKE(fd);
-TAKE(repair_path);
+TAKE(repair_path); /* refused but for none: migration is not there */
+TAKE(conf_path);   /* refused: changes at run time are not there */
 TAKE(netns);

@@ -41,8 +41,8 @@
 	  "write what the guest's side sees to this file, in pcap format")                         \
 	X(GENERAL, 0, "runas", "USER[:GROUP]", ANY, string, runas, 0, 0,                           \
 	  "names or numbers to run as; default nobody if started as root, 0 stays root")           \
-	X(GENERAL, 'c', "conf-path", "PATH", ANY, string, conf_path, 0, 0,                         \
-	  "path of the control socket")                                                            \
+	X(GENERAL, 'c', "conf-path", "PATH", ANY, conf_path, conf_path, 0, 0,                      \
+	  "control socket for changes at run time; not in this build")                             \
 	/* Threads and memory */                                                                   \
 	X(THREADS, 0, "shards", "N", ANY, unsigned, shards, 1, MAX_SHARDS,                         \
 	  "data plane threads; default by the CPUs that may be used, at most 8")                   \

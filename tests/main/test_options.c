@@ -160,6 +160,8 @@ static struct refusal {
 	{ "an empty path is refused", "passt -s= -P ", "--pid : is empty" },
 	{ "a helper for migration is not in this build", "passt --repair-path /tmp/x",
 	  "not in this build" },
+	{ "a control socket is not in this build", "pasta -c /tmp/x",
+	  "--conf-path /tmp/x: is not in this build" },
 	{ "a name and a command is refused", "pasta --netns x true",
 	  "/run/netns/x and the command 'true'" },
 	{ "a name and a process is refused", "pasta --netns x 12", "the process '12'" },
