@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ import traceback
 
 import rawguest
 import rawtcp
-from netns import HOST4, HOST6, Net
+from netns import FAR4, FAR6, HOST4, HOST6, Net
 
 TESTS = []
 REPORTS = re.compile(r"Sanitizer|runtime error:|==\d+==")
@@ -51,6 +52,14 @@ def rows(*table):
             TESTS.append((row[0], function, row[1:]))
         return function
     return register
+
+
+def both(function):
+    """Registers a test once for each IP version; it gets the address of a far server."""
+    name = function.__name__.replace("_", " ").strip()
+    TESTS.append((name + " (IPv4)", function, (FAR4,)))
+    TESTS.append((name + " (IPv6)", function, (FAR6,)))
+    return function
 
 
 def tail(text, n=12):
@@ -223,15 +232,27 @@ class Case:
 
     def pair(self, *options, addr=None, port=None, **fields):
         """A TCP connection from the guest to a server in the remote namespace: (endpoint, host's socket)."""
-        from netns import FAR4
         addr = addr or FAR4
         guest = self.guests[-1] if self.guests else self.joined(*options)
         server = self.net.remote.tcp_server(addr, port or 0)
+        rcvbuf = fields.pop("rcvbuf", None)
+        if rcvbuf:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
         conn = rawtcp.connect(guest, addr, server.getsockname()[1], **fields)
         peer, _ = server.accept()
         server.close()
         peer.settimeout(10)
         self.cleanups.append(peer.close)
+        return conn, peer
+
+    def forwarded(self, port, addr, options=(), before=None, **fields):
+        """A TCP connection from the remote namespace to a forwarded port: (endpoint, remote's socket)."""
+        guest = self.guests[-1] if self.guests else self.joined(*options)
+        host = HOST6 if ":" in addr else HOST4
+        peer = self.net.remote.tcp_client(host, port, source=addr, blocking=False, before=before)
+        self.cleanups.append(peer.close)
+        conn = rawtcp.accept(guest, port, **fields)
+        peer.settimeout(10)
         return conn, peer
 
     def check_end(self):
@@ -323,6 +344,7 @@ def main():
     chosen = parser.parse_args()
     Options.taploom, Options.peer = os.path.abspath(chosen.taploom), chosen.peer
     Options.verbose = chosen.verbose
+    rawtcp.Tcp.strict = not chosen.peer
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     selected = [t for t in TESTS if not chosen.words or any(w in t[0] for w in chosen.words)]
     if chosen.list:

@@ -1,0 +1,423 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""How TCP connections begin: from the guest, to it, refused, repeated, and what is agreed on."""
+import os
+import socket
+import struct
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+import rawtcp
+import wire
+from netns import FAR4, FAR6, HOST4, HOST6
+from rawtcp import Tcp
+from suite import both, main, rows, test, wait_for
+from wire import ACK, FIN, PSH, RST, SYN, URG
+
+PORT = 7000
+
+
+def is_tcp(frame):
+    return frame.kind == "tcp"
+
+
+def host_of(addr):
+    return HOST6 if ":" in addr else HOST4
+
+
+def ended(sock):
+    """The peer's side was ended: end of file or a reset."""
+    try:
+        return sock.recv(1) == b""
+    except (ConnectionResetError, ConnectionRefusedError, TimeoutError) as error:
+        return not isinstance(error, TimeoutError)
+
+
+def works(conn, peer):
+    """Some bytes pass each way."""
+    conn.write(b"ping" * 10)
+    assert peer.recv(1000)[:4] == b"ping"
+    start = len(conn.data)
+    peer.sendall(b"pong")
+    assert conn.wait_data(start + 4)[start:] == b"pong"
+
+
+@both
+def the_guest_connects_and_the_server_sees_the_hosts_address(case, addr):
+    conn, peer = case.pair(addr=addr)
+    assert peer.getpeername()[0] == host_of(addr)
+    works(conn, peer)
+
+
+@both
+def a_refused_connection_gets_a_reset_that_acknowledges_the_syn(case, addr):
+    guest = case.joined()
+    conn = Tcp(guest, addr, 9, 30000)
+    conn.send(SYN)
+    reset = conn.wait_reset()
+    assert reset.flags & ACK and reset.ack == (conn.isn + 1) & 0xFFFFFFFF, str(reset)
+    assert not reset.data
+
+
+@rows(("an unreachable network gets an ICMP error or a reset (IPv4)", "203.0.113.9"),
+      ("an unreachable network gets an ICMP error or a reset (IPv6)", "2001:db8:dead::9"))
+def _(case, addr):
+    case.net.host.batch("route add unreachable %s\n" % (addr + ("/128" if ":" in addr else "/32")))
+    guest = case.joined()
+    conn = Tcp(guest, addr, 80, 30000)
+    conn.send(SYN)
+    guest.pump_until(lambda: conn.reset or any(f.kind in ("icmp", "icmp6") and f.type in (1, 3)
+                                               for f in guest.backlog), "an error comes")
+
+
+@both
+def a_syn_sent_five_times_makes_one_connection(case, addr):
+    guest = case.joined()
+    server = case.net.remote.tcp_server(addr)
+    conn = Tcp(guest, addr, server.getsockname()[1], 30000)
+    guest.send(*[conn.frame(SYN)] * 5)
+    conn.send(SYN)
+    guest.pump_until(lambda: conn.rcv_nxt is not None, "SYN-ACK comes")
+    conn.ack()
+    guest.pump(0.2)
+    peer, _ = server.accept()
+    server.settimeout(0.3)
+    try:
+        server.accept()
+        raise AssertionError("a second connection was made")
+    except TimeoutError:
+        pass
+    peer.settimeout(10)
+    works(conn, peer)
+
+
+@test
+def a_syn_repeated_after_the_handshake_leaves_the_connection_alone(case):
+    conn, peer = case.pair()
+    conn.guest.send(conn.frame(SYN, seq=conn.isn))
+    conn.guest.pump(0.2)
+    assert not conn.reset, "the connection was reset"
+    works(conn, peer)
+
+
+@test
+def a_syn_inside_the_window_gets_a_challenge_ack(case):
+    conn, peer = case.pair()
+    case.guests[0].send(conn.frame(SYN, seq=conn.snd_nxt + 100))
+    answer = conn.wait_segment(is_tcp, "an answer to the SYN")
+    assert answer.flags & (ACK | RST | SYN) == ACK and answer.ack == conn.snd_nxt
+    works(conn, peer)
+
+
+@both
+def a_lost_syn_ack_is_sent_again(case, addr):
+    guest = case.joined()
+    server = case.net.remote.tcp_server(addr)
+    conn = Tcp(guest, addr, server.getsockname()[1], 30000, acking=False)
+    conn.send(SYN)
+    guest.pump_until(lambda: conn.rcv_nxt is not None, "SYN-ACK comes")
+    start = len(conn.segments)
+    guest.pump_until(lambda: any(f.flags & SYN for f in conn.segments[start:]), "SYN-ACK comes again", 15)
+    conn.ack()
+    server.accept()[0].close()
+
+
+@test
+def data_in_the_syn_is_accepted_or_cleanly_ignored(case):
+    guest = case.joined()
+    server = case.net.remote.tcp_server(FAR4)
+    conn = Tcp(guest, FAR4, server.getsockname()[1], 30000)
+    conn.send(SYN, data=b"early")
+    guest.pump_until(lambda: conn.rcv_nxt is not None, "SYN-ACK comes")
+    acked = conn.snd_una
+    assert acked in ((conn.isn + 1) & 0xFFFFFFFF, (conn.isn + 6) & 0xFFFFFFFF)
+    guest.send(conn.frame(ACK | PSH, seq=conn.isn + 1, data=b"early"))
+    conn.wait_acked()
+    assert server.accept()[0].recv(100) == b"early"
+
+
+@rows(("an ACK of no connection gets a reset with its sequence", ACK, b""),
+      ("data of no connection gets a reset with its sequence", ACK | PSH, b"hello"),
+      ("SYN-ACK of no connection gets a reset with its sequence", SYN | ACK, b""))
+def _(case, flags, data):
+    guest = case.joined()
+    conn = Tcp(guest, FAR4, 80, 30000)
+    guest.send(conn.frame(flags, seq=1000, ack=123456789, data=data, options=b""))
+    reset = conn.wait_reset()
+    assert reset.seq == 123456789 and not reset.data, str(reset)
+
+
+@rows(("a reset of no connection is not answered", RST), ("a reset and ACK of no connection is not answered", RST | ACK),
+      ("SYN and RST is not answered", SYN | RST))
+def _(case, flags):
+    guest = case.joined()
+    guest.backlog.clear()
+    guest.send(guest.tcp(FAR4, 80, 30000, 1, 1, flags))
+    guest.expect_none(is_tcp, "an answer")
+
+
+@rows(("no flags at all open nothing", 0), ("SYN and FIN open nothing", SYN | FIN), ("all flags open nothing", 0xFF),
+      ("FIN, PSH and URG open nothing", FIN | PSH | URG))
+def _(case, flags):
+    guest = case.joined()
+    server = case.net.remote.tcp_server(FAR4)
+    guest.send(guest.tcp(FAR4, server.getsockname()[1], 30000, 1, 1, flags))
+    server.settimeout(0.3)
+    try:
+        server.accept()
+        raise AssertionError("a connection was opened")
+    except TimeoutError:
+        pass
+    guest.alive()
+
+
+@rows(("the MSS follows the default MTU (IPv4)", FAR4, (), 65480), ("the MSS follows the default MTU (IPv6)", FAR6, (),
+                                                                   65460),
+      ("the MSS follows an MTU of 1500 (IPv4)", FAR4, ("-m", "1500"), 1460),
+      ("the MSS follows an MTU of 1500 (IPv6)", FAR6, ("-m", "1500"), 1440))
+def _(case, addr, options, mss):
+    conn, _ = case.pair(*options, addr=addr)
+    assert conn.peer_mss() == mss, conn.peer_mss()
+
+
+@rows(("the guest's MSS of 536 is kept", FAR4, 536), ("the guest's MSS of 1220 is kept", FAR6, 1220),
+      ("the guest's MSS of 100 is kept", FAR4, 100))
+def _(case, addr, mss):
+    conn, peer = case.pair(addr=addr, mss=mss)
+    peer.sendall(bytes(200000))
+    conn.wait_data(200000, 20)
+
+
+@rows(("without an MSS option segments have at most 536 bytes", FAR4, 536),
+      ("without an MSS option segments have at most 1220 bytes (IPv6)", FAR6, 1220))
+def _(case, addr, mss):
+    guest = case.joined()
+    server = case.net.remote.tcp_server(addr)
+    conn = Tcp(guest, addr, server.getsockname()[1], 30000, mss=mss, wscale=None)
+    conn.send(SYN, options=b"")
+    guest.pump_until(lambda: conn.rcv_nxt is not None, "SYN-ACK comes")
+    conn.ack()
+    server.accept()[0].sendall(bytes(50000))
+    conn.wait_data(50000)
+
+
+@test
+def a_window_scale_is_not_used_unless_offered(case):
+    conn, peer = case.pair(wscale=None)
+    assert wire.OPT_WSCALE not in conn.peer_options
+    peer.sendall(bytes(300000))
+    conn.wait_data(300000)
+    conn.write(bytes(300000))
+
+
+@rows(("a window scale of 0 is taken", 0), ("a window scale of 14 is taken", 14))
+def _(case, shift):
+    conn, peer = case.pair(wscale=shift, window=min(65535 << shift, 1 << 24))
+    assert wire.OPT_WSCALE in conn.peer_options
+    peer.sendall(bytes(300000))
+    conn.wait_data(300000)
+
+
+@test
+def a_window_scale_above_14_is_taken_as_14(case):
+    guest = case.joined()
+    server = case.net.remote.tcp_server(FAR4)
+    conn = Tcp(guest, FAR4, server.getsockname()[1], 30000, wscale=14, window=1 << 20)
+    conn.send(SYN, options=wire.opt_mss(1460) + b"\1" + wire.opt_wscale(200))
+    guest.pump_until(lambda: conn.rcv_nxt is not None, "SYN-ACK comes")
+    conn.ack()
+    server.accept()[0].sendall(bytes(200000))
+    conn.wait_data(200000)
+
+
+@test
+def sack_is_permitted_if_offered(case):
+    conn, _ = case.pair(sack=True)
+    assert wire.OPT_SACK_OK in conn.peer_options
+
+
+@test
+def timestamps_are_in_every_segment_if_offered(case):
+    conn, peer = case.pair(timestamps=True)
+    assert wire.OPT_TS in conn.peer_options
+    works(conn, peer)
+    assert all(wire.OPT_TS in f.options for f in conn.segments if not f.flags & RST)
+
+
+@test
+def neither_sack_nor_timestamps_come_if_not_offered(case):
+    conn, peer = case.pair(sack=False, timestamps=False)
+    works(conn, peer)
+    assert not {wire.OPT_SACK_OK, wire.OPT_TS} & set(conn.peer_options)
+
+
+@rows(("an unknown TCP option is skipped", b"\xfe\4ab"), ("an option of length 0 is survived", b"\2\0ab"),
+      ("an option of length 1 is survived", b"\2\1ab"), ("an option that overruns is survived", b"\2\x28ab"),
+      ("an option without a length is survived", b"\1\1\1\2"), ("an MSS of 0 is survived", b"\2\4\0\0"),
+      ("an MSS of 3 bytes is survived", b"\2\3\0\1"), ("40 bytes of NOP are survived", b"\1" * 40))
+def _(case, options):
+    guest = case.joined()
+    server = case.net.remote.tcp_server(FAR4)
+    port = server.getsockname()[1]
+    conn = Tcp(guest, FAR4, port, 30000, wscale=None)
+    conn.send(SYN, options=options)
+    guest.pump(0.2)
+    if conn.rcv_nxt is not None:
+        conn.ack()
+        server.accept()[0].sendall(b"data")
+        conn.wait_data(4)
+    again = rawtcp.connect(guest, FAR4, port)
+    works(again, server.accept()[0])
+
+
+@both
+def a_connection_to_a_forwarded_port_comes_from_the_remotes_address_and_port(case, addr):
+    conn, peer = case.forwarded(PORT, addr, ("-t", PORT), sack=True, timestamps=True)
+    assert conn.remote == addr and conn.local == host_of(addr)
+    assert conn.rport == peer.getsockname()[1], "the source port was changed"
+    peer.settimeout(10)
+    works(conn, peer)
+
+
+@test
+def the_syn_to_the_guest_offers_mss_window_scale_and_sack(case):
+    conn, _ = case.forwarded(PORT, FAR4, ("-t", PORT), sack=True, timestamps=True)
+    assert {wire.OPT_MSS, wire.OPT_WSCALE, wire.OPT_SACK_OK} <= set(conn.peer_options), conn.peer_options
+    assert conn.peer_mss() == 65480
+
+
+@test
+def a_guest_that_agrees_to_no_option_is_served(case):
+    guest = case.joined("-t", PORT)
+    peer = case.net.remote.tcp_client(HOST4, PORT, blocking=False)
+    conn = rawtcp.accept(guest, PORT, wscale=None, reply=False, mss=536)
+    conn.send(SYN | ACK, options=b"")
+    conn.peer_options.clear()
+    guest.pump_until(lambda: conn.snd_una == conn.snd_nxt, "the handshake ends")
+    peer.settimeout(10)
+    works(conn, peer)
+
+
+@both
+def a_guest_that_refuses_has_the_remote_side_ended(case, addr):
+    guest = case.joined("-t", PORT)
+    peer = case.net.remote.tcp_client(host_of(addr), PORT, source=addr, blocking=False)
+    conn = rawtcp.accept(guest, PORT, reply=False)
+    guest.send(conn.frame(RST | ACK, seq=0))
+    peer.settimeout(10)
+    assert ended(peer)
+
+
+@test
+def a_syn_to_a_silent_guest_is_repeated_unchanged(case):
+    guest = case.joined("-t", PORT)
+    peer = case.net.remote.tcp_client(HOST4, PORT, blocking=False)
+    conn = rawtcp.accept(guest, PORT, reply=False)
+    guest.pump_until(lambda: len(conn.segments) >= 2, "SYN comes again", 15)
+    assert all(f.flags & (SYN | ACK) == SYN for f in conn.segments)
+    conn.send(SYN | ACK)
+    guest.pump_until(lambda: conn.snd_una == conn.snd_nxt, "the handshake ends")
+    peer.settimeout(10)
+    works(conn, peer)
+
+
+@test
+def a_simultaneous_open_is_tolerated(case):
+    guest = case.joined("-t", PORT)
+    peer = case.net.remote.tcp_client(HOST4, PORT, blocking=False)
+    conn = rawtcp.accept(guest, PORT, reply=False)
+    conn.send(SYN)
+    guest.pump(0.3)
+    if not conn.reset:
+        conn.send(SYN | ACK, seq=conn.isn)
+        guest.pump_until(lambda: conn.snd_una == conn.snd_nxt or conn.reset, "an answer")
+    peer.settimeout(10)
+    if not conn.reset:
+        works(conn, peer)
+    guest.alive()
+
+
+@test
+def data_sent_before_the_guest_answered_is_delivered(case):
+    guest = case.joined("-t", PORT)
+    peer = case.net.remote.tcp_client(HOST4, PORT)
+    peer.sendall(b"early" * 1000)
+    conn = rawtcp.accept(guest, PORT)
+    assert conn.wait_data(5000) == b"early" * 1000
+
+
+@test
+def a_wrong_acknowledgement_of_the_syn_gets_a_reset(case):
+    guest = case.joined("-t", PORT)
+    peer = case.net.remote.tcp_client(HOST4, PORT, blocking=False)
+    conn = rawtcp.accept(guest, PORT, reply=False)
+    guest.send(conn.frame(SYN | ACK, ack=conn.rcv_nxt + 77))
+    reset = conn.wait_reset()
+    assert reset.seq == (conn.rcv_nxt + 77) & 0xFFFFFFFF
+    peer.close()
+
+
+@test
+def a_fragmented_syn_opens_a_connection(case):
+    guest = case.joined()
+    server = case.net.remote.tcp_server(FAR4)
+    port = server.getsockname()[1]
+    conn = Tcp(guest, FAR4, port, 30000)
+    segment = wire.tcp(HOST4, FAR4, 30000, port, conn.isn, 0, SYN, options=conn.options(True))
+    guest.send(*guest.fragments(FAR4, wire.TCP, segment, 24))
+    conn.snd_nxt += 1
+    guest.pump_until(lambda: conn.rcv_nxt is not None, "SYN-ACK comes")
+    conn.ack()
+    server.accept()[0].close()
+
+
+@test
+def no_tcp_opens_nothing(case):
+    guest = case.joined("--no-tcp")
+    server = case.net.remote.tcp_server(FAR4)
+    conn = Tcp(guest, FAR4, server.getsockname()[1], 30000)
+    conn.send(SYN)
+    guest.pump(0.3)
+    assert conn.rcv_nxt is None
+
+
+@test
+def a_reset_while_connecting_leaves_nothing_behind(case):
+    case.net.host.batch("neigh add 192.0.2.123 lladdr 02:00:00:00:00:01 dev h0\n")
+    guest = case.joined()
+    before = case.daemons[0].fds()
+    for i in range(20):
+        conn = Tcp(guest, "192.0.2.123", 80, 31000 + i)
+        conn.send(SYN)
+        guest.pump(0.01)
+        guest.send(conn.frame(RST, seq=conn.snd_nxt))
+    wait_for(lambda: case.daemons[0].fds() <= before + 2, "sockets of connections given up are closed")
+
+
+@test
+def three_hundred_connections_at_a_time_work(case):
+    guest = case.joined()
+    server = case.net.remote.tcp_server(FAR4)
+    port = server.getsockname()[1]
+    conns = [Tcp(guest, FAR4, port, 20000 + i) for i in range(300)]
+    for conn in conns:
+        conn.send(SYN)
+    guest.pump_until(lambda: all(c.rcv_nxt is not None for c in conns), "all are answered", 20)
+    for i, conn in enumerate(conns):
+        conn.send(ACK | PSH, data=struct.pack("!I", i))
+    peers = {}
+    for _ in conns:
+        peer, where = server.accept()
+        peer.settimeout(10)
+        number, = struct.unpack("!I", peer.recv(4, socket.MSG_WAITALL))
+        peers[number] = peer
+        peer.sendall(b"to%04d" % number)
+    assert sorted(peers) == list(range(300))
+    guest.pump_until(lambda: all(len(c.data) == 6 for c in conns), "all get data", 20)
+    assert all(bytes(c.data) == b"to%04d" % i for i, c in enumerate(conns))
+    for peer in peers.values():
+        peer.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
