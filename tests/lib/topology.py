@@ -400,6 +400,13 @@ class Topology:
         return daemon
 
 
+def _runs(pid):
+    """Whether a process is there and no zombie, which has no command line."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+        return bool(file.read(1))
+    return False
+
+
 def _remove_leftovers(prefix):
     """Removes namespaces and directories of runs of the same prefix that were killed."""
     pattern = re.compile(re.escape(prefix) + r"-(\d+)-")
@@ -408,7 +415,7 @@ def _remove_leftovers(prefix):
         names = os.listdir(folder) if os.path.isdir(folder) else []
         for name in names:
             match = pattern.match(name)
-            if match and not os.path.exists(f"/proc/{match.group(1)}"):
+            if match and not _runs(match.group(1)):
                 yield name
 
     for name in left_in(NETNS_DIR):
