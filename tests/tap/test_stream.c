@@ -248,6 +248,7 @@ static void a_reader_without_slabs_goes_on_when_one_is_given_back(void **state)
 	unsigned int i;
 
 	(void)state;
+	role_is_shard();
 	config.inline_off = true;
 	guest_fd = connect_guest();
 	wait_for(&control.connected);

@@ -216,6 +216,7 @@ static void resume_when_told(void)
 
 	assert_int_equal(epoll_wait(stream->epoll_fd, &ev, 1, -1), 1);
 	assert_int_equal(ev.data.u32, STREAM_EVENT_OUT);
+	role_is_reader();
 	stream_tx_resume(stream);
 }
 
@@ -311,6 +312,7 @@ static void a_connection_that_broke_is_not_waited_for(void **state)
 static void the_control_threads_batch_is_woken_like_a_shards(void **state)
 {
 	(void)state;
+	role_is_reader();
 	say_until_full(TEST_SHARDS, 3000);
 	stream_tx_wake_all(stream);
 	assert_int_equal(control.tx_wakes, 1);
@@ -344,6 +346,7 @@ static void *resume_until_all_is_heard(void *arg)
 	eventfd_t n;
 
 	(void)arg;
+	role_is_reader();
 	while (!atomic_load(&all_heard)) {
 		if (epoll_wait(stream->epoll_fd, &ev, 1, -1) != 1)
 			continue;
