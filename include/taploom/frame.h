@@ -109,14 +109,21 @@ struct slab {
 
 struct flow;
 
-/* A run of frames of one slab for one shard, or a flow that moves. */
+enum batch_kind {
+	BATCH_FRAMES,
+	BATCH_GIVE, /* flow: the receiving shard is its owner from now on */
+	BATCH_ASK,  /* flow: the sender would rather own it; no answer is owed */
+};
+
+/* A run of frames of one slab for one shard, or a word about a flow. */
 struct batch {
+	enum batch_kind kind;
 	struct frame *first;
 	struct frame *last;
 	uint32_t n_frames;
 	uint32_t bytes;
-	struct slab *slab; /* holds one reference; NULL in a batch that carries a flow */
-	struct flow *flow; /* a flow that changes its owner, or NULL */
+	struct slab *slab; /* holds one reference; NULL without frames */
+	struct flow *flow; /* NULL with frames */
 };
 
 static inline void batch_add(struct batch *batch, struct frame *frame)

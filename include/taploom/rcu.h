@@ -12,7 +12,7 @@
 
 #define RCU_QSBR 1
 #define URCU_INLINE_SMALL_FUNCTIONS 1
-#include <urcu/urcu-qsbr.h>
+#include <urcu-qsbr.h>
 #include <urcu/rculfhash.h>
 #include <urcu/wfcqueue.h>
 

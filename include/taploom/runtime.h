@@ -15,6 +15,7 @@
 
 #include <stdatomic.h>
 
+struct listener;
 struct shard;
 struct tx;
 struct control;
@@ -41,6 +42,8 @@ struct runtime {
 	_Atomic uint64_t guest_mac;
 
 	struct control *control;
+
+	struct listener *spare_listeners; /* control's alone */
 };
 
 /*

@@ -33,7 +33,10 @@ unsigned int shard_id(const struct shard *shard);
 struct counters *shard_counters(struct shard *shard);
 struct tx *shard_tx(struct shard *shard);
 
-/* Adds a source before the thread starts, or by mailbox afterwards; removal waits until the shard has let go. */
+/*
+ * Adds a source, or takes one away; both wait until nobody is inside the shard. 0 or -errno. Main or control
+ * thread, or a transport's own; registered for RCU once shards run.
+ */
 int shard_add_source(struct shard *shard, struct shard_source *source);
 void shard_remove_source(struct shard *shard, struct shard_source *source);
 
@@ -74,3 +77,5 @@ struct port_map;
 int shards_listen(struct runtime *rt, uint8_t proto, const struct port_map *map, uint16_t port,
 		  struct listener **out) ON_CONTROL;
 void shards_unlisten(struct runtime *rt, struct listener *listener) ON_CONTROL;
+/* At the end, when no shard runs any more. */
+void shards_free_listeners(struct runtime *rt);

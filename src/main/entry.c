@@ -2,7 +2,9 @@
 /*
  * taploom: starts the program; everything else is in folders that tests link.
  */
-int main(void)
+#include "main.h"
+
+int main(int argc, char **argv)
 {
-	return 0;
+	return taploom_main(argc, argv);
 }

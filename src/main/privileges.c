@@ -176,23 +176,42 @@ static int change_to(const struct identity *to, uint64_t keep)
 	return error;
 }
 
-int privileges_change_user(const char *runas, uint64_t keep)
+/* 1 with the user to change to, 0 if it stays, or -errno. */
+static int choose_user(const char *runas, struct identity *to)
 {
-	struct identity to;
 	int error;
 
 	if (runas[0]) {
-		error = parse_runas(runas, &to);
+		error = parse_runas(runas, to);
 		if (error)
 			return error;
-		if (to.uid == geteuid() && to.gid == getegid())
-			return 0;
-		return change_to(&to, keep);
+		return to->uid != geteuid() || to->gid != getegid();
 	}
 	if (geteuid() != 0 || !in_first_user_namespace())
 		return 0;
-	dprintf(STDERR_FILENO, "Started as root, will change to nobody.\n");
-	if (!find_user("nobody", 0, true, &to))
-		to = (struct identity){ NOBODY, NOBODY };
+	if (!find_user("nobody", 0, true, to))
+		*to = (struct identity){ NOBODY, NOBODY };
+	return 1;
+}
+
+int privileges_user(const char *runas, uid_t *uid, gid_t *gid)
+{
+	struct identity to = { geteuid(), getegid() };
+	int changes = choose_user(runas, &to);
+
+	*uid = to.uid;
+	*gid = to.gid;
+	return changes;
+}
+
+int privileges_change_user(const char *runas, uint64_t keep)
+{
+	struct identity to;
+	int changes = choose_user(runas, &to);
+
+	if (changes <= 0)
+		return changes;
+	if (!runas[0])
+		dprintf(STDERR_FILENO, "Started as root, will change to nobody.\n");
 	return change_to(&to, keep);
 }

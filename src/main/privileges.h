@@ -8,6 +8,7 @@
 
 #include <linux/capability.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define PRIVILEGE(capability) (UINT64_C(1) << (capability))
 
@@ -26,6 +27,12 @@
  * Returns 0 or -errno after one logged line.
  */
 int privileges_change_user(const char *runas, uint64_t keep);
+
+/*
+ * Whom privileges_change_user() will change to: 1 and the user, 0 and the present one if it stays,
+ * or -errno after one logged line.
+ */
+int privileges_user(const char *runas, uid_t *uid, gid_t *gid);
 
 /*
  * Drops all capabilities but keep, from the bounding and ambient sets too. 0 or -errno after one

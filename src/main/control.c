@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control.h"
+
+#include "counters_show.h"
+#include "inbox.h"
+
+#include "taploom/log.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_EVENTS 16
+
+struct control {
+	struct runtime *rt;
+	struct network *network;
+	struct services *services;
+	struct transport *transport;
+	struct tx *tx;
+	struct inbox inbox;
+	struct counters counters;
+	struct log_limit limit;
+	int epoll_fd;
+	int signal_fd;
+	bool ending;
+	struct control_hook own[4];
+};
+
+static uint64_t now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+enum drop control_post_frame(struct control *control, const struct frame *frame)
+{
+	return inbox_post_frame(&control->inbox, frame);
+}
+
+void control_guest_address(struct control *control, const struct ip_addr *addr)
+{
+	inbox_post_address(&control->inbox, addr);
+}
+
+void control_guest_event(struct control *control, enum guest_event event)
+{
+	inbox_post_event(&control->inbox, event);
+}
+
+void control_wake_tx(struct control *control)
+{
+	inbox_post_tx(&control->inbox);
+}
+
+static void show_counters(struct control *control)
+{
+	struct counter_column columns[MAX_SHARDS + 2];
+	unsigned int n = 0;
+
+	if (control->transport->reader_counters) {
+		snprintf(columns[n].name, sizeof(columns[n].name), "reader");
+		columns[n++].counters = control->transport->reader_counters;
+	}
+	snprintf(columns[n].name, sizeof(columns[n].name), "control");
+	columns[n++].counters = &control->counters;
+	for (unsigned int i = 0; i < control->rt->n_shards; i++) {
+		snprintf(columns[n].name, sizeof(columns[n].name), "shard%u", i);
+		columns[n++].counters = shard_counters(control->rt->shards[i]);
+	}
+	counters_show(columns, n);
+}
+
+static bool take_signals(struct control_hook *hook)
+{
+	struct control *control = hook->arg;
+	struct signalfd_siginfo info;
+
+	while (read(control->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo == SIGUSR1)
+			show_counters(control);
+		else if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
+			control->ending = true;
+	}
+	return !control->ending;
+}
+
+static void netconf_changed(void *arg, const struct netconf *before, const struct netconf *now)
+{
+	struct control *control = arg;
+
+	role_is_control();
+	services_netconf_changed(control->services, before, now, now_us());
+}
+
+static bool take_host_news(struct control_hook *hook)
+{
+	struct control *control = hook->arg;
+
+	role_is_control();
+	network_update(control->network, netconf_changed, control);
+	return true;
+}
+
+static void take_guest_event(struct control *control, enum guest_event event) ON_CONTROL
+{
+	const struct netconf *net = control->rt->netconf_rcu;
+
+	if (event == GUEST_CONNECTED) {
+		log_info("The guest is connected");
+		services_netconf_changed(control->services, net, net, now_us());
+		return;
+	}
+	log_info("The guest is gone");
+	network_guest_address(control->network, NULL);
+	if (control->rt->config->one_off || control->rt->config->fd >= 0)
+		control->ending = true;
+}
+
+static bool take_inbox(struct control_hook *hook)
+{
+	struct control *control = hook->arg;
+	struct inbox_frame slot;
+	struct ip_addr addr;
+	enum guest_event event;
+	eventfd_t count;
+
+	role_is_control();
+	if (read(control->inbox.event_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+		log_error("The control thread's inbox: %m");
+	while (inbox_take_event(&control->inbox, &event))
+		take_guest_event(control, event);
+	while (inbox_take_address(&control->inbox, &addr))
+		network_guest_address(control->network, &addr);
+	for (unsigned int i = 0; i < INBOX_FRAMES && inbox_take_frame(&control->inbox, &slot); i++)
+		services_frame(control->services, control->rt->netconf_rcu, &slot.frame, now_us());
+	inbox_take_tx(&control->inbox);
+	return !control->ending;
+}
+
+int control_add_hook(struct control *control, struct control_hook *hook)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = hook };
+
+	return epoll_ctl(control->epoll_fd, EPOLL_CTL_ADD, hook->fd, &ev) ? -errno : 0;
+}
+
+static int open_signals(struct control *control)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	control->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return control->signal_fd < 0 ? -errno : 0;
+}
+
+static int add_own_hooks(struct control *control)
+{
+	const struct control_hook hooks[] = {
+		{ control->signal_fd, take_signals, control },
+		{ discovery_fd(control->network->discovery), take_host_news, control },
+		{ control->network->inotify_fd, take_host_news, control },
+		{ control->inbox.event_fd, take_inbox, control },
+	};
+	int error = 0;
+
+	for (unsigned int i = 0; i < sizeof(hooks) / sizeof(hooks[0]) && !error; i++) {
+		control->own[i] = hooks[i];
+		if (hooks[i].fd < 0)
+			continue;
+		error = control_add_hook(control, &control->own[i]);
+	}
+	return error;
+}
+
+int control_new(struct control **out, struct runtime *rt, struct network *network)
+{
+	struct control *control = calloc(1, sizeof(*control));
+	int error;
+
+	if (!control)
+		return -ENOMEM;
+	control->rt = rt;
+	control->network = network;
+	control->signal_fd = -1;
+	control->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	error = control->epoll_fd < 0 ? -errno : inbox_init(&control->inbox);
+	error = error ? error : open_signals(control);
+	error = error ? error : add_own_hooks(control);
+	if (error) {
+		log_error("Couldn't set up the control thread: %s", strerror(-error));
+		control_free(control);
+		return error;
+	}
+	rt->control = control;
+	*out = control;
+	return 0;
+}
+
+void control_free(struct control *control)
+{
+	if (control->services)
+		services_free(control->services);
+	inbox_free(&control->inbox);
+	if (control->epoll_fd >= 0)
+		close(control->epoll_fd);
+	if (control->signal_fd >= 0)
+		close(control->signal_fd);
+	free(control);
+}
+
+/* Milliseconds until the services have something to do, -1: nothing. */
+static int timeout_of(struct control *control) ON_CONTROL
+{
+	uint64_t now = now_us(), next = services_tick(control->services, control->rt->netconf_rcu, now);
+
+	if (next == UINT64_MAX)
+		return -1;
+	if (next <= now)
+		return 0;
+	next = (next - now + 999) / 1000;
+	return next > 3600000 ? 3600000 : (int)next;
+}
+
+static void loop(struct control *control) ON_CONTROL
+{
+	struct epoll_event events[MAX_EVENTS];
+
+	while (!control->ending) {
+		int timeout = timeout_of(control), n;
+
+		tx_flush(control->tx);
+		rcu_thread_offline();
+		n = epoll_wait(control->epoll_fd, events, MAX_EVENTS, timeout);
+		rcu_thread_online();
+		for (int i = 0; i < n; i++) {
+			struct control_hook *hook = events[i].data.ptr;
+
+			if (!hook->ready(hook))
+				control->ending = true;
+		}
+		rcu_quiescent_state();
+	}
+}
+
+int control_run(struct control *control, struct transport *transport)
+{
+	struct runtime *rt = control->rt;
+
+	role_is_control();
+	control->transport = transport;
+	control->tx = transport->ops->tx(transport, rt->n_shards);
+	control->tx->counters = &control->counters;
+	control->services = services_new(rt->config, control->tx, &control->counters, &rt->secret);
+	if (!control->services) {
+		log_error("Couldn't start the services: no memory");
+		return 1;
+	}
+	loop(control);
+	return 0;
+}

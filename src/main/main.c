@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The order of a start: options; the log; the fork into the background; what needs the first user's
+ * rights (sockets, files); another user; the network; shards and ports; threads; then all is ready.
+ */
+#include "main.h"
+
+#include "control.h"
+#include "daemon.h"
+#include "forward.h"
+#include "guest_side.h"
+#include "log.h"
+#include "network.h"
+#include "options.h"
+#include "privileges.h"
+#include "threads.h"
+
+#include "taploom/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+
+struct program {
+	struct config *config;
+	struct daemon daemon;
+	struct guest_side side;
+	struct runtime rt;
+	struct network network;
+	struct transport *transport;
+	struct threads threads;
+	struct control *control;
+};
+
+/* As many descriptors as the hard limit allows: each flow takes one. */
+static void raise_limits(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static int make_runtime(struct runtime *rt, const struct config *config)
+{
+	struct steering *steering = calloc(1, sizeof(*steering));
+
+	if (!steering)
+		return -ENOMEM;
+	rt->config = config;
+	rt->n_shards = threads_count(config);
+	for (unsigned int i = 0; i < STEERING_BUCKETS; i++)
+		steering->shard[i] = (uint8_t)(i % rt->n_shards);
+	rt->steering_rcu = steering;
+	return getrandom(&rt->secret, sizeof(rt->secret), 0) == sizeof(rt->secret) ? 0 : -EIO;
+}
+
+static void log_sizes(const struct runtime *rt)
+{
+	const struct config *config = rt->config;
+
+	log_info("%u shards, %u flows, %zu MiB of buffers at most", rt->n_shards, config->flows,
+		 config->pool_bytes >> 20);
+}
+
+/* What is opened with the rights that the program was started with. */
+static int open_first(struct program *program)
+{
+	int error = guest_side_open(&program->side, program->config);
+
+	return error ? error : privileges_change_user(program->config->runas, PRIVILEGES_VM);
+}
+
+static int make_all(struct program *program)
+{
+	struct runtime *rt = &program->rt;
+	int error = make_runtime(rt, program->config);
+
+	role_is_control();
+	error = error ? error : network_init(&program->network, rt);
+	error = error ? error : guest_side_transport(&program->side, rt, &program->transport);
+	error = error ? error : control_new(&program->control, rt, &program->network);
+	error = error ? error : threads_make(rt, program->transport);
+	if (error)
+		return error;
+	log_sizes(rt);
+	network_log(&program->network);
+	return forward_all(rt);
+}
+
+static int start(struct program *program)
+{
+	int error = open_first(program);
+
+	error = error ? error : make_all(program);
+	error = error ? error : privileges_limit(PRIVILEGES_VM);
+	error = error ? error : threads_start(&program->threads, &program->rt, program->transport);
+	return error ? error : daemon_ready(&program->daemon);
+}
+
+static void end(struct program *program)
+{
+	program->threads.rt = &program->rt;
+	threads_stop(&program->threads);
+	if (program->control)
+		control_free(program->control);
+	if (program->transport)
+		program->transport->ops->free(program->transport);
+	if (program->rt.netconf_rcu)
+		network_free(&program->network);
+	free(program->rt.steering_rcu);
+	guest_side_close(&program->side);
+}
+
+static int run(struct program *program)
+{
+	int status = 1;
+
+	raise_limits();
+	if (daemon_start(&program->daemon, program->config))
+		return 1;
+	rcu_register_thread();
+	if (start(program) == 0)
+		status = control_run(program->control, program->transport);
+	end(program);
+	rcu_unregister_thread();
+	daemon_end(&program->daemon);
+	return status;
+}
+
+int taploom_main(int argc, char **argv)
+{
+	struct program *program = calloc(1, sizeof(*program));
+	int status = 1;
+
+	if (!program)
+		return 1;
+	program->config = calloc(1, sizeof(*program->config));
+	if (program->config && options_parse(program->config, argc, argv, &status)) {
+		status = log_open(program->config) ? 1 : run(program);
+		log_close();
+	}
+	free(program->config);
+	free(program);
+	return status;
+}

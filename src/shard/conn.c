@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * TCP segments find their flow here, and SYNs of the guest a socket.
+ */
+#include "map.h"
+#include "shard_internal.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define ASK_AFTER_FRAMES 8 /* in a row that came to another shard than the owner */
+
+static void set_int(int fd, int level, int name, int value)
+{
+	setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+void conn_socket_options(int fd)
+{
+	/* Without it a peek offset repeats bytes behind an urgent one. */
+	set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+	/* The guest's stack has already decided when to send. */
+	set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	set_int(fd, SOL_SOCKET, SO_PEEK_OFF, 0);
+}
+
+/* Binds to the address and device that the user named for what leaves. 0 or -errno. */
+static int bind_outbound(int fd, const struct netconf_version *v, const struct endpoint *dst)
+{
+	struct endpoint src = { .addr = v->outbound_addr };
+	struct sockaddr_storage sa;
+
+	if (ip_is_loopback(&dst->addr))
+		return 0;
+	if (v->outbound_if[0] &&
+	    setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, v->outbound_if, (socklen_t)strlen(v->outbound_if) + 1))
+		return -errno;
+	if (ip_is_unset(&src.addr))
+		return 0;
+	return bind(fd, (struct sockaddr *)&sa, sockaddr_of(&src, v->ifindex, &sa)) ? -errno : 0;
+}
+
+/* A socket that has begun to connect. Returns 0, or a positive errno. */
+static int connect_socket(struct shard *shard, struct flow *flow, const struct endpoint *dst)
+{
+	enum ip_version version = ip_version_of(&dst->addr);
+	const struct netconf_version *v = &netconf_get(shard->rt)->v[version];
+	struct sockaddr_storage sa;
+	socklen_t len = sockaddr_of(dst, v->ifindex, &sa);
+	int error;
+
+	flow->fd = socket(version == IP4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (flow->fd < 0) {
+		error = errno;
+		if (error == EMFILE || error == ENFILE)
+			shard_out_of_fds(shard);
+		else
+			count_drop(&shard->counters, DROP_SOCKET);
+		return error;
+	}
+	conn_socket_options(flow->fd);
+	error = -bind_outbound(flow->fd, v, dst);
+	if (error)
+		return error;
+	if (connect(flow->fd, (struct sockaddr *)&sa, len) && errno != EINPROGRESS)
+		return errno;
+	return -shard_watch(shard, flow);
+}
+
+static void open_flow(struct shard *shard, struct frame *frame)
+{
+	struct endpoint peer = { frame->key.peer, frame->key.peer_port }, dst;
+	enum drop drop = map_to_host(netconf_get(shard->rt), &peer, IPPROTO_TCP, &dst);
+	struct flow *flow, *there;
+	int error;
+
+	if (shard->rt->config->no_tcp)
+		drop = DROP_PROTO_OFF;
+	else if (ip_is_multicast(&peer.addr))
+		drop = DROP_IP_DEST;
+	if (drop) {
+		count_drop(&shard->counters, drop);
+		return;
+	}
+	flow = flow_take(shard, &frame->key, frame->hash);
+	if (!flow) {
+		tcp_refuse(shard, frame);
+		return;
+	}
+	tcp_open_guest(shard, flow, frame);
+	there = flow_publish(shard, flow);
+	if (there != flow) { /* the same SYN came on two queues: the other shard was first */
+		unsigned int owner = flow_owner(there);
+
+		flow_give(shard, flow);
+		if (owner != shard->id)
+			shard_forward(shard, frame, owner);
+		return;
+	}
+	list_append(&shard->owned, &flow->owned);
+	error = connect_socket(shard, flow, &dst);
+	if (error)
+		tcp_connected(shard, flow, error);
+}
+
+/* The owner is another shard: it gets the frame; and if that goes on, we ask for the flow. */
+static void hand_on(struct shard *shard, struct flow *flow, struct frame *frame, unsigned int owner)
+{
+	(void)flow;
+	shard_forward(shard, frame, owner);
+}
+
+static bool is_syn(const struct frame *frame)
+{
+	return (frame->data[frame->l4_off + 13] & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+}
+
+void conn_frame(struct shard *shard, struct frame *frame)
+{
+	struct flow *flow = shard->last_flow;
+	unsigned int owner;
+
+	if (!flow || !flow_key_eq(&flow->key, &frame->key))
+		flow = flow_find(shard->rt, &frame->key, frame->hash);
+	if (flow) {
+		owner = flow_owner(flow);
+		if (owner != shard->id) {
+			hand_on(shard, flow, frame, owner);
+			return;
+		}
+		shard->last_flow = flow;
+		if (!is_syn(frame) || !tcp_may_reuse(&flow->tcp, frame)) {
+			tcp_segment(shard, flow, frame);
+			return;
+		}
+		tcp_abort(shard, flow, false);
+	}
+	if (is_syn(frame)) {
+		open_flow(shard, frame);
+		return;
+	}
+	count_drop(&shard->counters, DROP_NO_FLOW);
+	tcp_refuse(shard, frame);
+}

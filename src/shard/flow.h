@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Flows and the table that finds them. Each shard has a fixed-size table; a key's home is the table of
+ * shard hash % N, and any thread may look there within a read-side section. Entries are preallocated
+ * by shard; the shard that owns a flow may be another than its home and than the one whose memory it is in.
+ * A freed entry goes through call_rcu and comes back to the shard in whose memory it is.
+ */
+#pragma once
+
+#include "list.h"
+#include "tcp.h"
+#include "wheel.h"
+
+#include "taploom/flow_key.h"
+#include "taploom/rcu.h"
+
+#include <stdatomic.h>
+
+struct shard;
+struct runtime;
+struct udp_listener;
+
+/* What a descriptor in a shard's epoll belongs to; the first member of each such struct. */
+enum pollee_kind { POLL_WAKE, POLL_TIMER, POLL_SOURCE, POLL_LISTENER, POLL_UDP_LISTENER, POLL_FLOW };
+
+struct pollee {
+	enum pollee_kind kind;
+};
+
+/* A UDP or echo flow: one per guest address and port (RFC 4787: endpoint-independent mapping). */
+struct dgram {
+	struct ip_addr guest;         /* the address the guest uses, as in the key */
+	struct list peers;            /* struct dgram_peer, those that the guest wrote to */
+	uint32_t n_peers;
+	struct udp_listener *listener; /* the forwarded port that this flow sends from, or NULL */
+	uint16_t host_id;             /* the identifier on the host's side of an echo flow */
+	bool answered;                /* something came back: the longer time-out holds */
+	uint64_t last_us;
+};
+
+struct flow {
+	struct pollee pollee;
+	struct cds_lfht_node node; /* the table's: home of the key's hash */
+
+	/* Constant from flow_publish() to the grace period after flow_close(): any thread reads. */
+	struct flow_key key;
+	uint32_t hash;      /* flow_steer_hash() of the key */
+	struct shard *memory; /* the shard in whose memory the entry is */
+
+	/* The owner: stored with release by shard_give_flow(), loaded with acquire by any thread. */
+	_Atomic uint16_t owner;
+
+	/* The owner's alone. */
+	bool closed;        /* out of the table; the entry waits for its grace period */
+	bool in_epoll;
+	bool fresh;         /* accepted, and not begun towards the guest */
+	uint16_t queue;     /* on which the guest last sent for it */
+	uint8_t strange;    /* frames in a row that came to another shard */
+	int fd;             /* owned; -1: none */
+	uint32_t events;    /* EPOLL* reported since the last run */
+	uint64_t moved_us;  /* when it last changed its owner */
+	struct list touched; /* in shard->touched, again or waiting */
+	struct list owned;   /* in shard->owned */
+	struct timer timer;
+	union {
+		struct tcp tcp;
+		struct dgram dgram;
+	};
+
+	struct cds_wfcq_node reclaim_node; /* on the way back */
+	struct rcu_head reclaim;
+};
+
+struct flow_table {
+	struct cds_lfht *lfht;
+};
+
+/* n: entries to be expected. 0 or -ENOMEM. */
+int flow_table_init(struct flow_table *table, uint32_t n);
+void flow_table_free(struct flow_table *table);
+
+/* Finds a flow in its home table. Any registered thread, online, in a read-side section that ends before it blocks. */
+struct flow *flow_find(const struct runtime *rt, const struct flow_key *key, uint32_t hash);
+
+/* A fresh entry of this shard's memory, zeroed, owned by it, with the key set; NULL and counted if none is left. */
+struct flow *flow_take(struct shard *shard, const struct flow_key *key, uint32_t hash);
+/* Gives back an entry that was never published. */
+void flow_give(struct shard *shard, struct flow *flow);
+
+/* Makes it findable. Returns the flow that was there already (the caller gives its own back), or this one. */
+struct flow *flow_publish(struct shard *shard, struct flow *flow);
+
+/* Takes a flow out of the table, its timer and lists, closes nothing; its entry is reclaimed. The owner. */
+void flow_close(struct shard *shard, struct flow *flow);
+
+/* Returns reclaimed entries to the free list; once a loop. */
+void flow_reclaim(struct shard *shard);
+
+static inline uint16_t flow_owner(const struct flow *flow)
+{
+	return atomic_load_explicit(&flow->owner, memory_order_acquire);
+}

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The real sockets. SO_PEEK_OFF makes the kernel remember how far we have peeked; where it does not know that
+ * for TCP, hostsock_peek() is given an offset to skip, see peek_skip().
+ */
+#include "hostsock.h"
+
+#include <errno.h>
+#include <linux/sock_diag.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* tcpi_state; <netinet/tcp.h> has the names, but not the newer members of struct tcp_info. */
+enum { STATE_FIN_WAIT2 = 5, STATE_TIME_WAIT = 6, STATE_CLOSE = 7 };
+
+ssize_t hostsock_send(int fd, const struct iovec *iov, unsigned int n_iov, bool more)
+{
+	struct msghdr msg = { .msg_iov = (struct iovec *)iov, .msg_iovlen = n_iov };
+	ssize_t n;
+
+	do
+		n = sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL | (more ? MSG_MORE : 0));
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+ssize_t hostsock_send_urgent(int fd, uint8_t byte)
+{
+	ssize_t n = send(fd, &byte, 1, MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	return n < 0 ? -errno : n;
+}
+
+/* Whether the peer has sent its FIN: nothing will follow what is in the buffer. */
+static bool hostsock_at_end(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
+
+	return poll(&p, 1, 0) == 1 && p.revents & (POLLRDHUP | POLLHUP | POLLERR);
+}
+
+#define SKIP_IOV 512 /* 32 MiB of skipping: more than any guest's window */
+
+/* Iovecs that lead past skip bytes, all into the same area. Returns their number. */
+static unsigned int skip_iov(struct iovec *iov, uint32_t skip, uint8_t *discard)
+{
+	unsigned int n = 0;
+
+	for (; skip && n < SKIP_IOV; n++) {
+		uint32_t part = skip < HOSTSOCK_DISCARD_SIZE ? skip : HOSTSOCK_DISCARD_SIZE;
+
+		iov[n] = (struct iovec){ discard, part };
+		skip -= part;
+	}
+	return n;
+}
+
+static ssize_t peek(int fd, struct iovec *iov, unsigned int n_iov)
+{
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = n_iov };
+	ssize_t n;
+
+	do
+		n = recvmsg(fd, &msg, MSG_PEEK | MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+ssize_t hostsock_peek(int fd, const struct iovec *iov, unsigned int n_iov, uint32_t skip, uint8_t *discard)
+{
+	struct iovec all[SKIP_IOV + 128];
+	unsigned int n_skip;
+	ssize_t n;
+
+	if (!skip)
+		return peek(fd, (struct iovec *)iov, n_iov);
+	n_skip = skip_iov(all, skip, discard);
+	for (unsigned int i = 0; i < n_iov; i++)
+		all[n_skip + i] = iov[i];
+	n = peek(fd, all, n_skip + n_iov);
+	if (n < 0)
+		return n;
+	/* What is there ends at what was skipped: whether the stream ends there too, only a short peek of the
+	 * hang-up state can say. */
+	if (n <= (ssize_t)skip)
+		return hostsock_at_end(fd) ? 0 : -EAGAIN;
+	return n - (ssize_t)skip;
+}
+
+int hostsock_set_peek(int fd, uint32_t offset)
+{
+	int value = (int)offset;
+
+	return setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &value, sizeof(value)) ? -errno : 0;
+}
+
+ssize_t hostsock_discard(int fd, size_t len)
+{
+	ssize_t n;
+
+	do
+		n = recv(fd, NULL, len, MSG_TRUNC | MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+/*
+ * How much payload the send buffer takes for sure. Its accounting is of buffer memory: a full segment costs
+ * up to half as much again as its payload, so that half of what is free is a promise that holds.
+ */
+static uint32_t send_room(int fd)
+{
+	uint32_t mem[SK_MEMINFO_VARS] = { 0 };
+	socklen_t len = sizeof(mem);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, mem, &len))
+		return 0;
+	if (mem[SK_MEMINFO_WMEM_QUEUED] >= mem[SK_MEMINFO_SNDBUF])
+		return 0;
+	return (mem[SK_MEMINFO_SNDBUF] - mem[SK_MEMINFO_WMEM_QUEUED]) / 2;
+}
+
+void hostsock_info(int fd, struct hostsock_info *info)
+{
+	struct tcp_info ti = { 0 };
+	socklen_t len = sizeof(ti);
+	int unacked = 0;
+
+	*info = (struct hostsock_info){ .send_window = UINT32_MAX };
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len))
+		ti.tcpi_state = STATE_CLOSE;
+	if (ioctl(fd, SIOCOUTQ, &unacked))
+		unacked = 0;
+	info->unacked = (uint32_t)unacked;
+	info->send_room = send_room(fd);
+	info->closed = ti.tcpi_state == STATE_CLOSE;
+	info->fin_acked = ti.tcpi_state == STATE_FIN_WAIT2 || ti.tcpi_state == STATE_TIME_WAIT || info->closed;
+	if (len > offsetof(struct tcp_info, tcpi_snd_wnd))
+		info->send_window = ti.tcpi_snd_wnd;
+}
+
+int hostsock_error(int fd)
+{
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) ? errno : error;
+}
+
+int hostsock_shutdown_send(int fd)
+{
+	return shutdown(fd, SHUT_WR) ? -errno : 0;
+}
+
+void hostsock_close(int fd)
+{
+	close(fd);
+}
+
+void hostsock_abort(int fd)
+{
+	struct linger linger = { .l_onoff = 1, .l_linger = 0 };
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	close(fd);
+}
+
+void hostsock_keepalive(int fd)
+{
+	int on = 1;
+
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+}

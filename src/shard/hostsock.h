@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the TCP translation asks of a host socket. The only door between the two, so that a test can
+ * put a simulated socket in its place. A shard's context; calls never block.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct hostsock_info {
+	uint32_t send_room;   /* payload bytes that the send buffer takes for sure, by a careful estimate */
+	uint32_t send_window; /* what the peer's window still takes, in bytes */
+	uint32_t unacked;     /* bytes written that the peer has not acknowledged, a FIN counted as one */
+	bool fin_acked;       /* the peer has acknowledged our FIN */
+	bool closed;          /* the connection has ended altogether */
+};
+
+/* Writes payload. Bytes taken, or -errno (-EAGAIN: the buffer is full, and EPOLLOUT will come). */
+ssize_t hostsock_send(int fd, const struct iovec *iov, unsigned int n_iov, bool more);
+/* Writes one urgent byte (the last of the send marks it). 1 or -errno. */
+ssize_t hostsock_send_urgent(int fd, uint8_t byte);
+
+#define HOSTSOCK_DISCARD_SIZE 65536u
+
+/*
+ * Peeks at received payload from the kernel's peek offset on, which it advances; where the kernel has none for TCP,
+ * skip bytes go to the discard area (HOSTSOCK_DISCARD_SIZE bytes, overwritten again and again) first. Bytes without
+ * the skipped ones, 0 at the end of the stream, or -errno.
+ */
+ssize_t hostsock_peek(int fd, const struct iovec *iov, unsigned int n_iov, uint32_t skip, uint8_t *discard);
+/* Moves the kernel's peek offset. 0 or -errno. */
+int hostsock_set_peek(int fd, uint32_t offset);
+/* Drops len received bytes; the kernel's peek offset goes back by as much. Bytes or -errno. */
+ssize_t hostsock_discard(int fd, size_t len);
+
+void hostsock_info(int fd, struct hostsock_info *info);
+/* What is wrong with the socket (SO_ERROR), 0 or a positive errno. */
+int hostsock_error(int fd);
+int hostsock_shutdown_send(int fd);
+void hostsock_close(int fd);
+/* Closes with a reset to the peer. */
+void hostsock_abort(int fd);
+/* Keep-alive on the host's side, as the guest does it. */
+void hostsock_keepalive(int fd);

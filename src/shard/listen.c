@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Forwarded TCP ports: one listening socket a port, in the epoll of every shard, or of one shard where
+ * there are many ports. Never SO_REUSEPORT: a second daemon on the port must fail with EADDRINUSE.
+ */
+#include "dgram.h"
+#include "hostsock.h"
+#include "map.h"
+#include "shard_internal.h"
+
+#include <errno.h>
+#include <net/if.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define BACKLOG 1024
+#define ACCEPT_MAX 32 /* per event, so that other work has its turn */
+
+/*
+ * Its memory is only ever used for listeners again: an event that a shard fetched before the listener was
+ * closed finds a closed one, or another one that has nothing to accept.
+ */
+struct listener {
+	struct pollee pollee;
+	_Atomic int fd;           /* written by control; -1: closed, or UDP */
+	_Atomic uint16_t target;  /* the guest's port; written by control before fd */
+	struct udp_listener *udp; /* the whole of it, for UDP */
+	struct listener *next;    /* among the spare ones */
+};
+
+static void set_int(int fd, int level, int name, int value)
+{
+	setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+/* The address to bind to for a family: the map's own, or any. */
+static socklen_t bind_address(const struct port_map *map, uint16_t port, int family, struct sockaddr_storage *sa)
+{
+	static const uint8_t any4[4];
+	struct endpoint e = { .addr = map->addr, .port = port };
+	unsigned int scope = map->ifname[0] ? if_nametoindex(map->ifname) : 0;
+
+	if (ip_is_unset(&e.addr) && family == AF_INET)
+		e.addr = ip4_addr_of(any4);
+	return sockaddr_of(&e, scope, sa);
+}
+
+/* Makes one bound and listening socket. The descriptor or -errno. */
+static int make_socket(const struct runtime *rt, const struct port_map *map, uint16_t port, int family)
+{
+	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	struct sockaddr_storage sa;
+	socklen_t len = bind_address(map, port, family, &sa);
+	int error;
+
+	if (fd < 0)
+		return -errno;
+	/* Over its own connections in TIME_WAIT a restarted daemon must bind; over another's listener it cannot. */
+	set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	if (family == AF_INET6)
+		set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, !ip_is_unset(&map->addr) || map->v6_only || rt->config->family_off[IP4]);
+	if (rt->config->freebind)
+		set_int(fd, IPPROTO_IP, IP_FREEBIND, 1);
+	conn_socket_options(fd); /* inherited by what is accepted */
+	if ((map->ifname[0] && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, map->ifname,
+					  (socklen_t)strlen(map->ifname) + 1)) ||
+	    bind(fd, (struct sockaddr *)&sa, len) || listen(fd, BACKLOG)) {
+		error = errno;
+		close(fd);
+		return -error;
+	}
+	return fd;
+}
+
+/* One dual-stack socket where that is possible, else one of the version that is there. */
+static int make_any(const struct runtime *rt, const struct port_map *map, uint16_t port)
+{
+	int fd;
+
+	if (!ip_is_unset(&map->addr))
+		return make_socket(rt, map, port, ip_is_v4(&map->addr) ? AF_INET : AF_INET6);
+	if (rt->config->family_off[IP6])
+		return make_socket(rt, map, port, AF_INET);
+	fd = make_socket(rt, map, port, AF_INET6);
+	if ((fd == -EAFNOSUPPORT || fd == -EADDRNOTAVAIL) && !map->v6_only)
+		fd = make_socket(rt, map, port, AF_INET);
+	return fd;
+}
+
+static int watch(struct runtime *rt, struct listener *listener, bool everywhere, uint16_t port)
+{
+	struct epoll_event ev = { .events = EPOLLIN | (everywhere ? EPOLLEXCLUSIVE : 0), .data.ptr = &listener->pollee };
+
+	for (unsigned int i = 0; i < rt->n_shards; i++) {
+		if (!everywhere && i != port % rt->n_shards)
+			continue;
+		if (epoll_ctl(rt->shards[i]->epoll_fd, EPOLL_CTL_ADD, listener->fd, &ev))
+			return -errno;
+	}
+	return 0;
+}
+
+static struct listener *take_listener(struct runtime *rt)
+{
+	struct listener *listener = rt->spare_listeners;
+
+	if (listener)
+		rt->spare_listeners = listener->next;
+	else
+		listener = calloc(1, sizeof(*listener));
+	if (!listener)
+		return NULL;
+	listener->pollee.kind = POLL_LISTENER;
+	listener->fd = -1;
+	return listener;
+}
+
+int shards_listen(struct runtime *rt, uint8_t proto, const struct port_map *map, uint16_t port, struct listener **out)
+{
+	struct listener *listener = take_listener(rt);
+	int ret;
+
+	if (!listener)
+		return -ENOMEM;
+	atomic_store(&listener->target, (uint16_t)(map->target + (port - map->first)));
+	if (proto == IPPROTO_UDP) {
+		ret = udp_listen(rt, map, port, &listener->udp);
+	} else {
+		listener->fd = ret = make_any(rt, map, port);
+		if (ret >= 0)
+			ret = watch(rt, listener, map->last - map->first < 256, port);
+	}
+	if (ret < 0) {
+		shards_unlisten(rt, listener);
+		return ret;
+	}
+	*out = listener;
+	return 0;
+}
+
+void shards_unlisten(struct runtime *rt, struct listener *listener)
+{
+	if (listener->udp)
+		udp_unlisten(rt, listener->udp);
+	int fd = atomic_exchange(&listener->fd, -1);
+
+	if (listener->udp)
+		udp_unlisten(rt, listener->udp);
+	listener->udp = NULL;
+	if (fd >= 0)
+		close(fd); /* which takes it out of the epolls */
+	listener->next = rt->spare_listeners;
+	rt->spare_listeners = listener;
+}
+
+void shards_free_listeners(struct runtime *rt)
+{
+	struct listener *next;
+
+	for (struct listener *l = rt->spare_listeners; l; l = next) {
+		next = l->next;
+		free(l);
+	}
+	rt->spare_listeners = NULL;
+}
+
+/* The key of a connection from the host, as the guest will see it. False if the guest could not answer. */
+static bool key_of(struct shard *shard, const struct sockaddr_storage *sa, uint16_t target, struct flow_key *key)
+{
+	const struct netconf *net = netconf_get(shard->rt);
+	struct endpoint peer;
+	struct ip_addr guest;
+
+	*key = (struct flow_key){ .proto = FLOW_TCP, .guest_port = target };
+	if (!endpoint_of(sa, &peer) || !map_to_guest(net, &peer.addr, NULL, &key->peer))
+		return false;
+	key->peer_port = peer.port;
+	if (!map_guest_addr(net, ip_version_of(&key->peer), ip_is_link_local(&key->peer), &guest))
+		return false;
+	key->guest = guest;
+	return true;
+}
+
+/* Who will own a connection that was accepted: as the guest's frames for it will be steered. */
+static unsigned int owner_of(const struct shard *shard, uint32_t hash)
+{
+	return shard->rt->n_readers ? steer(shard->rt, hash) : hash % shard->rt->n_shards;
+}
+
+static void begin(struct shard *shard, struct flow *flow)
+{
+	unsigned int owner = owner_of(shard, flow->hash);
+
+	if (owner != shard->id) {
+		flow->fresh = true;
+		if (shard_give_flow(shard, flow, owner))
+			return;
+	}
+	list_append(&shard->owned, &flow->owned);
+	if (shard_watch(shard, flow)) {
+		count_drop(&shard->counters, DROP_SOCKET);
+		hostsock_abort(flow->fd);
+		flow->fd = -1;
+		flow_close(shard, flow);
+		return;
+	}
+	flow->fresh = false;
+	tcp_open_host(shard, flow);
+}
+
+static void refuse(struct shard *shard, int fd)
+{
+	count_add(&shard->counters, COUNT_FLOWS_REFUSED, 1);
+	hostsock_abort(fd);
+}
+
+static void accepted(struct shard *shard, int fd, const struct sockaddr_storage *sa, uint16_t target)
+{
+	struct flow_key key;
+	struct flow *flow;
+
+	count_add(&shard->counters, COUNT_ACCEPTED, 1);
+	if (shard->rt->config->no_tcp || !key_of(shard, sa, target, &key)) {
+		refuse(shard, fd);
+		return;
+	}
+	flow = flow_take(shard, &key, flow_steer_hash(&key, &shard->rt->secret));
+	if (!flow) {
+		refuse(shard, fd);
+		return;
+	}
+	flow->fd = fd;
+	if (flow_publish(shard, flow) != flow) { /* the peer uses its port again before we are done with it */
+		flow->fd = -1;
+		flow_give(shard, flow);
+		refuse(shard, fd);
+		return;
+	}
+	begin(shard, flow);
+}
+
+void listener_accept(struct shard *shard, struct listener *listener)
+{
+	int listen_fd = listener->fd;
+
+	for (unsigned int i = 0; i < ACCEPT_MAX && listen_fd >= 0; i++) {
+		struct sockaddr_storage sa = { 0 };
+		socklen_t len = sizeof(sa);
+		int fd = accept4(listen_fd, (struct sockaddr *)&sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd < 0) {
+			if (errno == EMFILE || errno == ENFILE)
+				shard_out_of_fds(shard);
+			return;
+		}
+		accepted(shard, fd, &sa, listener->target);
+	}
+}

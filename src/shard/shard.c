@@ -1,0 +1,636 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A shard's loop. One turn takes what is there (events, rings, timers), lets it mark flows, runs each
+ * marked flow once, and flushes the transmit batch. Whoever runs a turn holds the shard's mutex: its own thread, or a
+ * reader that found it free.
+ */
+#include "shard_internal.h"
+
+#include "dgram.h"
+#include "hostsock.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+uint64_t shard_clock_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+unsigned int shard_id(const struct shard *shard)
+{
+	return shard->id;
+}
+
+struct counters *shard_counters(struct shard *shard)
+{
+	return &shard->counters;
+}
+
+struct tx *shard_tx(struct shard *shard)
+{
+	return shard->tx;
+}
+
+struct ring *shard_ring(struct shard *shard, unsigned int producer)
+{
+	return &shard->rings[producer];
+}
+
+void shard_wake(struct shard *shard, struct counters *waker)
+{
+	uint64_t one = 1;
+
+	/* Pairs with the shard, which sets asleep and then looks at its rings once more. */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (!atomic_load_explicit(&shard->asleep, memory_order_relaxed) ||
+	    !atomic_exchange_explicit(&shard->asleep, false, memory_order_seq_cst))
+		return;
+	if (waker)
+		count_add(waker, COUNT_WAKEUPS, 1);
+	if (write(shard->wake_fd, &one, sizeof(one)) < 0)
+		log_error("shard %u: cannot be woken: %m", shard->id);
+}
+
+void shard_wake_tx(struct shard *shard)
+{
+	atomic_store_explicit(&shard->tx_ready, true, memory_order_seq_cst);
+	shard_wake(shard, NULL);
+}
+
+int shard_watch(struct shard *shard, struct flow *flow)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = &flow->pollee };
+
+	if (epoll_ctl(shard->epoll_fd, EPOLL_CTL_ADD, flow->fd, &ev))
+		return -errno;
+	flow->in_epoll = true;
+	return 0;
+}
+
+void shard_out_of_fds(struct shard *shard)
+{
+	count_drop(&shard->counters, DROP_FD_LIMIT);
+	log_limited(&shard->fd_limit, LOG_LEVEL_WARNING,
+		    "shard %u: the limit on open files is reached, new flows are refused; raise it (ulimit -n)",
+		    shard->id);
+}
+
+void shard_forward(struct shard *shard, struct frame *frame, unsigned int owner)
+{
+	batch_add(&shard->forward[owner], frame);
+}
+
+/* Hands on what the batch had for others; each hand-over holds a reference to the slab of its own. */
+static void push_forwarded(struct shard *shard, struct slab *slab)
+{
+	for (unsigned int i = 0; i < shard->rt->n_shards; i++) {
+		struct batch *batch = &shard->forward[i];
+		struct shard *to = shard->rt->shards[i];
+
+		if (!batch->n_frames)
+			continue;
+		batch->slab = slab;
+		slab_get(slab);
+		count_add(&shard->counters, COUNT_FRAMES_FORWARDED, batch->n_frames);
+		if (!ring_push(shard_ring(to, shard->rt->n_readers + shard->id), batch)) {
+			count_drop_n(&shard->counters, DROP_CONTROL_FULL, batch->n_frames);
+			batch_done(batch);
+		}
+		shard_wake(to, &shard->counters);
+		*batch = (struct batch){ 0 };
+	}
+}
+
+bool shard_give_flow(struct shard *shard, struct flow *flow, unsigned int owner)
+{
+	struct shard *to = shard->rt->shards[owner];
+	struct batch batch = { .kind = BATCH_GIVE, .flow = flow };
+	struct ring *ring = shard_ring(to, shard->rt->n_readers + shard->id);
+
+	if (ring_used(ring) >= RING_SIZE / 2)
+		return false;
+	if (flow->in_epoll)
+		epoll_ctl(shard->epoll_fd, EPOLL_CTL_DEL, flow->fd, NULL);
+	flow->in_epoll = false;
+	list_remove(&flow->touched);
+	list_remove(&flow->owned);
+	wheel_disarm(&shard->wheel, &flow->timer);
+	if (shard->last_flow == flow)
+		shard->last_flow = NULL;
+	flow->moved_us = shard->now_us;
+	/* Acquired by flow_owner(): whoever sees the new owner sends frames there, behind the flow in the ring or ahead of
+	 * it, where they are kept back. */
+	atomic_store_explicit(&flow->owner, (uint16_t)owner, memory_order_release);
+	ring_push(ring, &batch);
+	shard_wake(to, &shard->counters);
+	return true;
+}
+
+static void run_flow(struct shard *shard, struct flow *flow)
+{
+	bool room = flow->key.proto == FLOW_TCP ? tcp_run(shard, flow) : dgram_run(shard, flow);
+
+	if (!room && !flow->closed && list_is_empty(&flow->touched))
+		list_append(&shard->waiting, &flow->touched);
+}
+
+static void run_touched(struct shard *shard)
+{
+	struct list *node;
+
+	while ((node = list_take(&shard->touched)))
+		run_flow(shard, LIST_ENTRY(node, struct flow, touched));
+}
+
+/* A flow came from another shard: accepted there, or moved. */
+static void adopt_flow(struct shard *shard, struct flow *flow)
+{
+	list_append(&shard->owned, &flow->owned);
+	if (shard_watch(shard, flow)) {
+		count_drop(&shard->counters, DROP_SOCKET);
+		tcp_abort(shard, flow, true);
+		return;
+	}
+	if (flow->fresh) {
+		flow->fresh = false;
+		tcp_open_host(shard, flow);
+	} else {
+		shard_touch(shard, flow);
+	}
+}
+
+static void frame_for_control(struct shard *shard, struct frame *frame)
+{
+	enum drop drop = control_post_frame(shard->rt->control, frame);
+
+	if (drop)
+		count_drop(&shard->counters, drop);
+}
+
+static void (*const frame_handlers[])(struct shard *shard, struct frame *frame) = {
+	[FRAME_CONTROL] = frame_for_control, [FRAME_TCP] = conn_frame,
+	[FRAME_UDP] = dgram_frame,           [FRAME_ECHO] = dgram_frame,
+	[FRAME_ICMP_ERROR] = icmp_error_frame, [FRAME_FRAGMENT] = fragment_frame,
+};
+
+static void run_frames(struct shard *shard, struct batch *batch)
+{
+	struct frame *next;
+
+	for (struct frame *frame = batch->first; frame; frame = next) {
+		next = frame->next;
+		frame_handlers[frame->kind](shard, frame);
+	}
+	dgram_batch_end(shard);
+	run_touched(shard);
+	shard->last_flow = NULL;
+	push_forwarded(shard, batch->slab);
+}
+
+void shard_run_batch(struct shard *shard, struct batch *batch)
+{
+	if (batch->kind == BATCH_GIVE)
+		adopt_flow(shard, batch->flow);
+	else if (batch->kind == BATCH_FRAMES)
+		run_frames(shard, batch);
+	batch_done(batch);
+}
+
+void shard_drain_ring(struct shard *shard, unsigned int producer)
+{
+	struct batch batch;
+
+	while (ring_pop(&shard->rings[producer], &batch))
+		shard_run_batch(shard, &batch);
+}
+
+/* Sets the descriptor that ends the sleep, if the next deadline is nearer than the one it is set for. */
+static void arm_timer(struct shard *shard)
+{
+	uint64_t next = wheel_next_us(&shard->wheel), fragments = fragment_expire(shard);
+	struct itimerspec its = { 0 };
+
+	next = fragments < next ? fragments : next;
+	if (next >= shard->timer_armed_us)
+		return;
+	next = next ? next : 1;
+	its.it_value.tv_sec = (time_t)(next / 1000000);
+	its.it_value.tv_nsec = (long)(next % 1000000 * 1000);
+	if (timerfd_settime(shard->timer_fd, TFD_TIMER_ABSTIME, &its, NULL) == 0)
+		shard->timer_armed_us = next;
+}
+
+static void run_timers(struct shard *shard)
+{
+	struct list due, *node;
+
+	list_init(&due);
+	wheel_advance(&shard->wheel, shard->now_us, &due);
+	while ((node = list_take(&due))) {
+		struct flow *flow = LIST_ENTRY(node, struct flow, timer.link);
+
+		if (flow->key.proto == FLOW_TCP)
+			tcp_timer(shard, flow);
+		else
+			dgram_timer(shard, flow);
+	}
+}
+
+static void run_event(struct shard *shard, const struct epoll_event *ev)
+{
+	struct pollee *pollee = ev->data.ptr;
+	struct flow *flow;
+	struct source_slot *slot;
+
+	switch (pollee->kind) {
+	case POLL_WAKE:
+		break;
+	case POLL_TIMER:
+		shard->timer_armed_us = UINT64_MAX;
+		break;
+	case POLL_SOURCE:
+		slot = (struct source_slot *)(void *)pollee;
+		if (slot->source && slot->source->read(slot->source, shard))
+			shard->more_sources = true;
+		break;
+	case POLL_LISTENER:
+		listener_accept(shard, (struct listener *)(void *)pollee);
+		break;
+	case POLL_UDP_LISTENER:
+		udp_listener_event(shard, (struct udp_listener *)(void *)pollee);
+		break;
+	case POLL_FLOW:
+		flow = (struct flow *)(void *)pollee;
+		if (flow->closed || flow_owner(flow) != shard->id || flow->fd < 0)
+			break;
+		flow->events |= ev->events;
+		shard_touch(shard, flow);
+		break;
+	}
+}
+
+static bool rings_are_empty(const struct shard *shard)
+{
+	for (unsigned int i = 0; i < shard->n_rings; i++) {
+		if (!ring_is_empty(&shard->rings[i]))
+			return false;
+	}
+	return true;
+}
+
+/* One turn, inside. */
+static void turn(struct shard *shard, const struct epoll_event *events, int n_events) ON_SHARD
+{
+	shard->now_us = shard_clock_us();
+	shard->more_sources = false;
+	count_add(&shard->counters, COUNT_LOOPS, 1);
+	if (atomic_load_explicit(&shard->tx_ready, memory_order_relaxed) &&
+	    atomic_exchange_explicit(&shard->tx_ready, false, memory_order_acq_rel) && tx_flush(shard->tx))
+		list_splice(&shard->touched, &shard->waiting);
+	list_splice(&shard->touched, &shard->again);
+	flow_reclaim(shard);
+	for (int i = 0; i < n_events; i++)
+		run_event(shard, &events[i]);
+	for (unsigned int i = 0; i < shard->n_rings; i++)
+		shard_drain_ring(shard, i);
+	run_timers(shard);
+	run_touched(shard);
+	if (!tx_flush(shard->tx))
+		shard->tx->blocked = true;
+}
+
+bool shard_try_enter(struct shard *shard)
+{
+	if (pthread_mutex_trylock(&shard->inside))
+		return false;
+	shard->now_us = shard_clock_us();
+	return true;
+}
+
+void shard_enter(struct shard *shard)
+{
+	atomic_fetch_add_explicit(&shard->knocking, 1, memory_order_relaxed);
+	rcu_thread_offline();
+	pthread_mutex_lock(&shard->inside);
+	rcu_thread_online();
+	atomic_fetch_sub_explicit(&shard->knocking, 1, memory_order_relaxed);
+	shard->now_us = shard_clock_us();
+}
+
+void shard_leave(struct shard *shard)
+{
+	bool more;
+
+	run_touched(shard);
+	tx_flush(shard->tx);
+	arm_timer(shard);
+	more = !list_is_empty(&shard->again);
+	pthread_mutex_unlock(&shard->inside);
+	if (more)
+		shard_wake(shard, NULL);
+}
+
+/* Whether there is work that no descriptor will tell of. */
+static bool has_work(const struct shard *shard)
+{
+	return shard->more_sources || !list_is_empty(&shard->again) || !rings_are_empty(shard) ||
+	       atomic_load_explicit(&shard->tx_ready, memory_order_relaxed);
+}
+
+/* --busy-poll: looks at the rings for a while before it sleeps; a reader may enter meanwhile. */
+static bool poll_rings(struct shard *shard)
+{
+	uint64_t end = shard->rt->config->busy_poll_us;
+
+	if (!end)
+		return false;
+	end += shard_clock_us();
+	do {
+		if (has_work(shard))
+			return true;
+		__builtin_ia32_pause();
+	} while (shard_clock_us() < end);
+	return false;
+}
+
+/* Leaves the shard, waits for events, and enters again. Returns the number of events. */
+static int sleep_outside(struct shard *shard, struct epoll_event *events)
+{
+	bool work = has_work(shard) || poll_rings(shard);
+	int n;
+
+	if (!work) {
+		arm_timer(shard);
+		/* Pairs with shard_wake(): a producer that does not see this has pushed before the look at the rings. */
+		atomic_store_explicit(&shard->asleep, true, memory_order_seq_cst);
+		atomic_thread_fence(memory_order_seq_cst);
+		work = has_work(shard);
+	}
+	rcu_thread_offline();
+	pthread_mutex_unlock(&shard->inside);
+	while (atomic_load_explicit(&shard->knocking, memory_order_relaxed))
+		sched_yield();
+	n = epoll_wait(shard->epoll_fd, events, SHARD_EVENTS, work ? 0 : -1);
+	atomic_store_explicit(&shard->asleep, false, memory_order_relaxed);
+	pthread_mutex_lock(&shard->inside);
+	rcu_thread_online();
+	return n;
+}
+
+/* The CPU for a shard's thread: the list gives the reader's, control's, then the shards'; too few are shared in order. */
+static void pin(const struct shard *shard)
+{
+	const struct config *config = shard->rt->config;
+	cpu_set_t set;
+	int error;
+
+	if (!config->n_cpus)
+		return;
+	CPU_ZERO(&set);
+	CPU_SET((size_t)config->cpus[(shard->id + 2) % config->n_cpus], &set);
+	error = pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+	if (error)
+		log_warning("shard %u: cannot be pinned: %s", shard->id, strerror(error));
+}
+
+void *shard_main(void *arg)
+{
+	struct shard *shard = arg;
+	struct epoll_event events[SHARD_EVENTS];
+	char name[16];
+	int n = 0;
+
+	role_is_shard();
+	snprintf(name, sizeof(name), "shard-%u", shard->id);
+	pthread_setname_np(pthread_self(), name);
+	pin(shard);
+	rcu_register_thread();
+	rcu_thread_offline();
+	pthread_mutex_lock(&shard->inside);
+	rcu_thread_online();
+	while (!atomic_load_explicit(&shard->stopping, memory_order_relaxed)) {
+		turn(shard, events, n);
+		rcu_quiescent_state();
+		n = sleep_outside(shard, events);
+	}
+	pthread_mutex_unlock(&shard->inside);
+	rcu_unregister_thread();
+	return NULL;
+}
+
+void shard_stop(struct shard *shard)
+{
+	uint64_t one = 1;
+
+	atomic_store_explicit(&shard->stopping, true, memory_order_relaxed);
+	if (write(shard->wake_fd, &one, sizeof(one)) < 0)
+		log_error("shard %u: cannot be stopped: %m", shard->id);
+}
+
+static int watch_own(struct shard *shard, int fd, struct pollee *pollee, enum pollee_kind kind)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET, .data.ptr = pollee };
+
+	pollee->kind = kind;
+	return epoll_ctl(shard->epoll_fd, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
+}
+
+static int make_descriptors(struct shard *shard)
+{
+	int ret;
+
+	shard->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	shard->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	shard->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (shard->epoll_fd < 0 || shard->wake_fd < 0 || shard->timer_fd < 0)
+		return -errno;
+	/* Edge-triggered: each write and each expiry is one event, and neither is ever read. */
+	ret = watch_own(shard, shard->wake_fd, &shard->wake_pollee, POLL_WAKE);
+	return ret ? ret : watch_own(shard, shard->timer_fd, &shard->timer_pollee, POLL_TIMER);
+}
+
+static void *map_memory(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* A shard's part of the entries, and a quarter more, as hashes spread them unevenly. */
+static uint32_t flows_of(const struct runtime *rt)
+{
+	uint32_t part = rt->config->flows / rt->n_shards;
+
+	return part + part / 4 + 64;
+}
+
+static int map_pools(struct shard *shard)
+{
+	const struct runtime *rt = shard->rt;
+
+	shard->n_flows = flows_of(rt);
+	shard->n_rings = rt->n_readers + rt->n_shards;
+	shard->flows = map_memory(shard->n_flows * sizeof(struct flow));
+	shard->rings = map_memory(shard->n_rings * sizeof(struct ring));
+	shard->discard = map_memory(HOSTSOCK_DISCARD_SIZE);
+	if (!shard->flows || !shard->rings || !shard->discard)
+		return -ENOMEM;
+	if (rt->config->huge_pages)
+		madvise(shard->flows, shard->n_flows * sizeof(struct flow), MADV_HUGEPAGE);
+	return pool_init(&shard->pool, rt->config->pool_bytes / rt->n_shards);
+}
+
+/* Whether the kernel has SO_PEEK_OFF for TCP sockets of a version: 6.9 for IPv4, later for IPv6. */
+static bool probe_peek_off(int family)
+{
+	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool works = fd >= 0 && hostsock_set_peek(fd, 0) == 0;
+
+	if (fd >= 0)
+		close(fd);
+	return works;
+}
+
+static void init_lists(struct shard *shard)
+{
+	list_init(&shard->flows_free);
+	list_init(&shard->owned);
+	list_init(&shard->touched);
+	list_init(&shard->again);
+	list_init(&shard->waiting);
+	cds_wfcq_init(&shard->reclaim_head, &shard->reclaim_tail);
+	for (unsigned int i = 0; i < 2 * MAX_QUEUES; i++)
+		shard->sources[i].pollee.kind = POLL_SOURCE;
+}
+
+int shard_new(struct shard **out, struct runtime *rt, unsigned int id, struct tx *tx)
+{
+	struct shard *shard = map_memory(sizeof(*shard));
+	int ret;
+
+	if (!shard)
+		return -ENOMEM;
+	shard->rt = rt;
+	shard->id = id;
+	shard->tx = tx;
+	shard->epoll_fd = shard->wake_fd = shard->timer_fd = -1;
+	shard->timer_armed_us = UINT64_MAX;
+	shard->now_us = shard_clock_us();
+	pthread_mutex_init(&shard->inside, NULL);
+	init_lists(shard);
+	wheel_init(&shard->wheel, shard->now_us);
+	shard->peek_off[IP4] = !rt->config->no_peek_off && probe_peek_off(AF_INET);
+	shard->peek_off[IP6] = !rt->config->no_peek_off && probe_peek_off(AF_INET6);
+	tx->counters = &shard->counters;
+	ret = make_descriptors(shard);
+	ret = ret ? ret : map_pools(shard);
+	ret = ret ? ret : flow_table_init(&shard->table, shard->n_flows);
+	ret = ret ? ret : dgrams_init(shard);
+	if (ret) {
+		shard_free(shard);
+		return ret;
+	}
+	*out = shard;
+	return 0;
+}
+
+static void unmap(void *p, size_t size)
+{
+	if (p)
+		munmap(p, size);
+}
+
+void shard_free(struct shard *shard)
+{
+	const int fds[] = { shard->epoll_fd, shard->wake_fd, shard->timer_fd };
+
+	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+		if (fds[i] >= 0)
+			close(fds[i]);
+	}
+	dgrams_free(shard);
+	flow_table_free(&shard->table);
+	pool_free(&shard->pool);
+	unmap(shard->flows, shard->n_flows * sizeof(struct flow));
+	unmap(shard->rings, shard->n_rings * sizeof(struct ring));
+	unmap(shard->discard, HOSTSOCK_DISCARD_SIZE);
+	pthread_mutex_destroy(&shard->inside);
+	unmap(shard, sizeof(*shard));
+}
+
+int shard_add_source(struct shard *shard, struct shard_source *source)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	int ret = -ENOSPC;
+
+	pthread_mutex_lock(&shard->inside);
+	for (unsigned int i = 0; i < 2 * MAX_QUEUES; i++) {
+		struct source_slot *slot = &shard->sources[i];
+
+		if (slot->source)
+			continue;
+		ev.data.ptr = &slot->pollee;
+		ret = epoll_ctl(shard->epoll_fd, EPOLL_CTL_ADD, source->fd, &ev) ? -errno : 0;
+		slot->source = ret ? NULL : source;
+		break;
+	}
+	pthread_mutex_unlock(&shard->inside);
+	return ret;
+}
+
+void shard_remove_source(struct shard *shard, struct shard_source *source)
+{
+	atomic_fetch_add_explicit(&shard->knocking, 1, memory_order_relaxed);
+	pthread_mutex_lock(&shard->inside);
+	atomic_fetch_sub_explicit(&shard->knocking, 1, memory_order_relaxed);
+	for (unsigned int i = 0; i < 2 * MAX_QUEUES; i++) {
+		struct source_slot *slot = &shard->sources[i];
+
+		if (slot->source != source)
+			continue;
+		epoll_ctl(shard->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
+		slot->source = NULL;
+	}
+	pthread_mutex_unlock(&shard->inside);
+}
+
+static void reset_flows(struct shard *shard)
+{
+	struct list *node;
+
+	while ((node = list_take(&shard->owned))) {
+		struct flow *flow = LIST_ENTRY(node, struct flow, owned);
+
+		if (flow->key.proto == FLOW_TCP)
+			tcp_abort(shard, flow, false);
+		else
+			dgram_close(shard, flow);
+	}
+}
+
+void shards_reset_flows(struct runtime *rt)
+{
+	for (unsigned int i = 0; i < rt->n_shards; i++) {
+		struct shard *shard = rt->shards[i];
+
+		role_is_reader();
+		role_is_shard();
+		shard_enter(shard);
+		for (unsigned int p = 0; p < shard->n_rings; p++)
+			shard_drain_ring(shard, p);
+		reset_flows(shard);
+		shard_leave(shard);
+	}
+}

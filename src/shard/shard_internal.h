@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A shard as its own modules see it. Everything not marked is reached only by whoever is inside the
+ * shard: its thread, or a reader that has entered it.
+ */
+#pragma once
+
+#include "flow.h"
+#include "list.h"
+#include "pool.h"
+#include "wheel.h"
+
+#include "taploom/shard.h"
+
+#include <pthread.h>
+
+#define SHARD_EVENTS 256
+
+/* A place for a source in the shard's epoll. */
+struct source_slot {
+	struct pollee pollee;
+	struct shard_source *source; /* NULL: free */
+};
+
+struct shard {
+	/* Constant. */
+	struct runtime *rt;
+	unsigned int id;
+	struct tx *tx;
+	int epoll_fd;
+	int wake_fd;
+	int timer_fd;
+	struct pollee wake_pollee, timer_pollee;
+	unsigned int n_rings;
+	struct ring *rings; /* by producer */
+	struct flow_table table; /* home of the keys whose hash says so; any thread looks up */
+
+	/* Shared, each with its writers. */
+	_Alignas(CACHE_LINE) _Atomic bool asleep; /* its thread, seq_cst; read by producers after a push */
+	_Atomic bool tx_ready;  /* set by the transport, taken by the shard */
+	_Atomic bool stopping;  /* main */
+	pthread_mutex_t inside; /* whoever runs the shard holds it */
+	_Atomic unsigned int knocking; /* threads that wait for the mutex; the shard's thread lets them pass */
+	struct cds_wfcq_head reclaim_head; /* call_rcu's thread appends, the shard takes all */
+	struct cds_wfcq_tail reclaim_tail;
+
+	/* Of whoever is inside. */
+	_Alignas(CACHE_LINE) uint64_t now_us;
+	uint64_t timer_armed_us; /* for which timer_fd is set; UINT64_MAX: not */
+	struct wheel wheel;
+	struct pool pool;
+	struct flow *flows;
+	uint32_t n_flows;       /* entries in memory */
+	uint32_t flows_fresh;   /* entries from here on were never used */
+	uint32_t flows_in_use;
+	struct list flows_free; /* through touched */
+	struct list owned;      /* all flows of this owner */
+	struct list touched;    /* flows to be run before this turn ends */
+	struct list again;      /* flows to be run with the next turn, without a wait */
+	struct list waiting;    /* flows to be run when the guest's side has room */
+	struct source_slot sources[2 * MAX_QUEUES];
+	bool more_sources;      /* a source has more to read: do not block */
+	struct flow *last_flow; /* of the batch: consecutive frames are often of one flow */
+	struct batch forward[MAX_SHARDS]; /* frames of the present batch whose flows others own */
+	struct log_limit flows_limit, fd_limit, pool_limit, ping_limit;
+	struct counters counters;
+	bool peek_off[IP_VERSIONS]; /* whether the kernel has SO_PEEK_OFF for TCP */
+	uint8_t *discard;           /* HOSTSOCK_DISCARD_SIZE bytes, never read */
+	uint64_t challenge_second;  /* of the limit on challenge ACKs */
+	uint32_t challenges;
+	void *dgrams;    /* struct dgrams: the UDP and echo side's own */
+	void *fragments; /* struct fragments: reassembly's own */
+};
+
+/* The clock of all deadlines, in microseconds; monotonic. */
+uint64_t shard_clock_us(void);
+
+/* Puts a flow on the list of those to be run before the turn ends. */
+static inline void shard_touch(struct shard *shard, struct flow *flow)
+{
+	if (list_is_empty(&flow->touched))
+		list_append(&shard->touched, &flow->touched);
+}
+
+/* The same for the next turn: sockets and rings of others come first. */
+static inline void shard_touch_again(struct shard *shard, struct flow *flow)
+{
+	list_remove(&flow->touched);
+	list_append(&shard->again, &flow->touched);
+}
+
+/* Enters a shard from the control thread, waiting for whoever is inside; shard_leave() ends it. The caller is a registered
+ * QSBR thread, online before and after. */
+void shard_enter(struct shard *shard);
+
+/* Adds a flow's descriptor to the epoll, edge-triggered, for all events. 0 or -errno. */
+int shard_watch(struct shard *shard, struct flow *flow);
+
+/* Hands a frame on to the shard that owns its flow; it goes out when the batch is at its end. */
+void shard_forward(struct shard *shard, struct frame *frame, unsigned int owner);
+
+/* Hands a flow that this shard owns to another, in order behind what was forwarded. False: the ring is busy. */
+bool shard_give_flow(struct shard *shard, struct flow *flow, unsigned int owner);
+
+/* conn.c: a TCP segment; finds its flow or begins one. */
+void conn_frame(struct shard *shard, struct frame *frame);
+/* listen.c: a listening socket is readable. */
+struct listener;
+void listener_accept(struct shard *shard, struct listener *listener);
+/* Sets what every TCP socket of ours needs before data flows. */
+void conn_socket_options(int fd);
+
+/* Counts and logs, at a limited rate, that the limit on open files is reached. */
+void shard_out_of_fds(struct shard *shard);

@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of a TCP flow: its beginning from either side, its run, its timer and its ends. A run is the
+ * only place where the socket and the guest are spoken to; whatever happens (a segment, an event, a
+ * timer) is noted in the flow, which is then run once per turn of the shard's loop.
+ */
+#include "dgram.h"
+#include "l3.h"
+#include "tcp_internal.h"
+
+#include "taploom/bytes.h"
+
+#include <errno.h>
+#include <netinet/icmp6.h>
+#include <netinet/ip_icmp.h>
+#include <sys/epoll.h>
+
+static void arm(struct shard *shard, struct flow *flow)
+{
+	const struct tcp *tcp = &flow->tcp;
+	const uint64_t due[] = { tcp->rto_due_us,     tcp->tlp_due_us, tcp->reo_due_us,  tcp->persist_due_us,
+				 tcp->poll_us,        tcp->idle_due_us, tcp->state_due_us };
+	uint64_t next = UINT64_MAX;
+
+	for (unsigned int i = 0; i < sizeof(due) / sizeof(due[0]); i++) {
+		if (due[i] && due[i] < next)
+			next = due[i];
+	}
+	/* An armed timer that is early is left alone: it finds nothing due and is armed anew. */
+	if (timer_is_armed(&flow->timer) && flow->timer.due_us <= next)
+		return;
+	if (next != UINT64_MAX)
+		wheel_arm(&shard->wheel, &flow->timer, next);
+}
+
+static void init(struct shard *shard, struct flow *flow, uint8_t state)
+{
+	struct tcp *tcp = &flow->tcp;
+	struct hash_secret secret = { { shard->rt->secret.k[1], ~shard->rt->secret.k[0] } };
+	uint32_t hash = flow_key_hash(&flow->key, &secret);
+
+	*tcp = (struct tcp){ .state = state, .cwnd = UINT32_MAX, .rto_us = TCP_RTO_FIRST_US };
+	list_init(&tcp->queue);
+	/* RFC 6528: a secret function of the ports and addresses, and a clock. */
+	tcp->iss = hash + (uint32_t)(shard->now_us / 4);
+	tcp->ts_offset = hash * 2654435761u;
+	tcp->snd_una = tcp->iss;
+	tcp->snd_nxt = tcp->iss + 1;
+	tcp->ts_recent_us = shard->now_us;
+}
+
+void tcp_open_guest(struct shard *shard, struct flow *flow, const struct frame *frame)
+{
+	struct tcp_header h;
+
+	tcp_header_decode(frame->data + frame->l4_off, (size_t)(frame->payload_off - frame->l4_off), &h);
+	init(shard, flow, TCPS_CONNECTING);
+	tcp_answer_syn(shard, flow, &h);
+	flow->queue = frame->queue;
+	flow->tcp.state_due_us = shard->now_us + TCP_CONNECT_US;
+	arm(shard, flow);
+}
+
+void tcp_open_host(struct shard *shard, struct flow *flow)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	init(shard, flow, TCPS_SYN_SENT);
+	tcp->rto_due_us = shard->now_us + tcp->rto_us;
+	tcp_send_control(shard, flow, tcp->iss, TCP_SYN);
+	arm(shard, flow);
+}
+
+static void close_flow(struct shard *shard, struct flow *flow)
+{
+	tcp_queue_drop(shard, flow);
+	tcp_window_release(shard, flow);
+	if (flow->fd >= 0)
+		hostsock_close(flow->fd);
+	flow->fd = -1;
+	flow_close(shard, flow);
+}
+
+void tcp_abort(struct shard *shard, struct flow *flow, bool tell_guest)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	if (tell_guest && tcp->state == TCPS_OPEN)
+		tcp_send_control(shard, flow, tcp->snd_nxt, TCP_RST | TCP_ACK);
+	else if (tell_guest && tcp->state != TCPS_TIME_WAIT)
+		tcp_send_control(shard, flow, tcp->state == TCPS_SYN_RCVD ? tcp->snd_nxt : 0,
+				 TCP_RST | (tcp->state == TCPS_SYN_SENT ? 0 : TCP_ACK));
+	if (flow->fd >= 0)
+		hostsock_abort(flow->fd);
+	flow->fd = -1;
+	close_flow(shard, flow);
+}
+
+void tcp_refuse(struct shard *shard, const struct frame *frame)
+{
+	struct tcp_header h;
+	uint32_t len;
+
+	tcp_header_decode(frame->data + frame->l4_off, (size_t)(frame->payload_off - frame->l4_off), &h);
+	if (h.flags & TCP_RST)
+		return;
+	len = frame->payload_len + (h.flags & TCP_SYN ? 1 : 0) + (h.flags & TCP_FIN ? 1 : 0);
+	if (h.flags & TCP_ACK)
+		tcp_send_stray(shard, frame, h.ack, 0, TCP_RST);
+	else
+		tcp_send_stray(shard, frame, 0, h.seq + len, TCP_RST | TCP_ACK);
+	count_add(&shard->counters, COUNT_TCP_RESETS, 1);
+}
+
+/* How an error of connect() is told to the guest: as the host was told. */
+static const struct connect_error {
+	int error;
+	uint8_t code4; /* RFC 792, RFC 1812 5.2.7.1: of type 3 */
+	uint8_t code6; /* RFC 4443 3.1: of type 1 */
+} connect_errors[] = {
+	{ ENETUNREACH, ICMP_NET_UNREACH, ICMP6_DST_UNREACH_NOROUTE },
+	{ EHOSTUNREACH, ICMP_HOST_UNREACH, ICMP6_DST_UNREACH_ADDR },
+	{ EHOSTDOWN, ICMP_HOST_UNKNOWN, ICMP6_DST_UNREACH_ADDR },
+	{ ENONET, ICMP_HOST_ISOLATED, ICMP6_DST_UNREACH_ADDR },
+	{ ENOPROTOOPT, ICMP_PROT_UNREACH, ICMP6_DST_UNREACH_NOPORT },
+	{ EACCES, ICMP_PKT_FILTERED, ICMP6_DST_UNREACH_ADMIN },
+	{ EPERM, ICMP_PKT_FILTERED, ICMP6_DST_UNREACH_ADMIN },
+	{ EADDRNOTAVAIL, ICMP_NET_UNREACH, ICMP6_DST_UNREACH_NOROUTE },
+};
+
+/* Quotes the SYN, as far as an error must (its first eight bytes are all that matters). */
+static void send_unreachable(struct shard *shard, const struct flow *flow, const struct connect_error *e)
+{
+	uint8_t quoted[L3_HEADER_MAX + TCP_HEADER_LEN] = { 0 };
+	struct l3 l3 = { .src = flow->key.guest, .dst = flow->key.peer, .proto = IPPROTO_TCP, .ttl = 64,
+			 .dont_fragment = true };
+	bool v4 = ip_is_v4(&l3.dst);
+	struct tcp_header h = { .src_port = flow->key.guest_port, .dst_port = flow->key.peer_port,
+				.seq = flow->tcp.irs, .flags = TCP_SYN };
+	size_t len = l3_write(quoted, &l3, TCP_HEADER_LEN);
+
+	len += tcp_header_encode(quoted + len, &h);
+	icmp_send_error(shard, quoted + 14, len - 14, v4 ? ICMP_DEST_UNREACH : ICMP6_DST_UNREACH,
+			v4 ? e->code4 : e->code6, 0, &flow->key.peer);
+}
+
+static void connect_failed(struct shard *shard, struct flow *flow, int error)
+{
+	bool silent = error == ETIMEDOUT; /* the guest's own SYNs go unanswered as long */
+
+	for (size_t i = 0; i < sizeof(connect_errors) / sizeof(connect_errors[0]); i++) {
+		if (connect_errors[i].error == error) {
+			send_unreachable(shard, flow, &connect_errors[i]);
+			silent = true;
+		}
+	}
+	tcp_abort(shard, flow, !silent);
+}
+
+void tcp_connected(struct shard *shard, struct flow *flow, int error)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	if (error) {
+		connect_failed(shard, flow, error);
+		return;
+	}
+	tcp->state = TCPS_SYN_RCVD;
+	tcp->state_due_us = 0;
+	tcp_window_init(shard, flow);
+	tcp->ts_recent_us = shard->now_us;
+	tcp->rto_due_us = shard->now_us + tcp->rto_us;
+	tcp_send_control(shard, flow, tcp->iss, TCP_SYN | TCP_ACK);
+}
+
+bool tcp_may_reuse(const struct tcp *tcp, const struct frame *frame)
+{
+	struct tcp_header h;
+
+	if (tcp->state != TCPS_TIME_WAIT)
+		return false;
+	tcp_header_decode(frame->data + frame->l4_off, (size_t)(frame->payload_off - frame->l4_off), &h);
+	if ((h.flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN)
+		return false;
+	return SEQ_GT(h.seq, tcp->rcv_nxt) ||
+	       (tcp_is(tcp, TCPB_TS) && h.options.has_ts && SEQ_GT(h.options.ts_val, tcp->ts_recent));
+}
+
+/* Drops from the socket what the guest has acknowledged. */
+static void release_acked(struct flow *flow)
+{
+	struct tcp *tcp = &flow->tcp;
+	bool with_fin = tcp_is(tcp, TCPB_HOST_EOF) && SEQ_GT(tcp->snd_una, tcp->fin_seq);
+	uint32_t len = (with_fin ? tcp->fin_seq : tcp->snd_una) - tcp->sock_seq;
+	ssize_t n;
+
+	if (!len)
+		return;
+	n = hostsock_discard(flow->fd, len);
+	if (n > 0)
+		tcp->sock_seq += (uint32_t)n;
+	if (SEQ_LT(tcp->peek_seq, tcp->sock_seq))
+		tcp->peek_seq = tcp->sock_seq;
+}
+
+static void take_events(struct flow *flow)
+{
+	struct tcp *tcp = &flow->tcp;
+	uint32_t events = flow->events;
+
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		tcp->bits &= ~(uint32_t)TCPB_DRAINED;
+	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) {
+		tcp->bits &= ~(uint32_t)TCPB_HOST_FULL;
+		tcp->bits |= TCPB_WND_UPDATE;
+	}
+	if (events & EPOLLERR && hostsock_error(flow->fd))
+		tcp->bits |= TCPB_ABORT;
+}
+
+/* The guest has closed and all is written: so do we. The FIN is acknowledged when the peer has taken ours. */
+static void close_sending(struct shard *shard, struct flow *flow)
+{
+	struct tcp *tcp = &flow->tcp;
+	struct hostsock_info info;
+	bool look = flow->events || (tcp->poll_us && tcp->poll_us <= shard->now_us);
+
+	if (!tcp_is(tcp, TCPB_HOST_SHUT)) {
+		if (tcp->host_nxt != tcp->rcv_nxt - 1)
+			return;
+		hostsock_shutdown_send(flow->fd);
+		tcp->bits |= TCPB_HOST_SHUT;
+		tcp->poll_step_us = TCP_POLL_MIN_US;
+		look = true;
+	}
+	if (!tcp_is(tcp, TCPB_FIN_HELD) || !look)
+		return;
+	hostsock_info(flow->fd, &info);
+	if (info.fin_acked) {
+		tcp->bits &= ~(uint32_t)TCPB_FIN_HELD;
+		tcp->bits |= TCPB_ACK_NOW;
+		tcp->poll_us = 0;
+		return;
+	}
+	/* The state's change comes as an event; the poll is for kernels that don't report it. */
+	tcp->poll_us = shard->now_us + tcp->poll_step_us;
+	if (tcp->poll_step_us < TCP_POLL_MAX_US)
+		tcp->poll_step_us *= 2;
+}
+
+static void arm_persist(struct shard *shard, struct tcp *tcp)
+{
+	bool stuck = !tcp_is(tcp, TCPB_DRAINED | TCPB_HOST_EOF) && !tcp->n_runs && tcp->snd_wnd == 0;
+
+	if (!stuck) {
+		tcp->persist_due_us = 0;
+		tcp->persist_step_us = 0;
+	} else if (!tcp->persist_due_us) {
+		tcp->persist_step_us = tcp->persist_step_us ? tcp->persist_step_us * 2 : TCP_PERSIST_MIN_US;
+		if (tcp->persist_step_us > TCP_RTO_MAX_US)
+			tcp->persist_step_us = TCP_RTO_MAX_US;
+		tcp->persist_due_us = shard->now_us + tcp->persist_step_us;
+	}
+}
+
+/* Both halves are closed and all is acknowledged. */
+static bool is_finished(const struct tcp *tcp)
+{
+	const uint32_t all = TCPB_GUEST_FIN | TCPB_HOST_SHUT | TCPB_FIN_ACKED;
+
+	return (tcp->bits & all) == all && !tcp_is(tcp, TCPB_FIN_HELD | TCPB_ACK_NOW);
+}
+
+static void finish(struct shard *shard, struct flow *flow)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	if (!tcp_is(tcp, TCPB_TIME_WAIT)) {
+		close_flow(shard, flow);
+		return;
+	}
+	tcp_queue_drop(shard, flow);
+	tcp_window_release(shard, flow);
+	hostsock_close(flow->fd);
+	flow->fd = -1;
+	flow->in_epoll = false;
+	tcp->state = TCPS_TIME_WAIT;
+	tcp->rto_due_us = tcp->tlp_due_us = tcp->reo_due_us = tcp->persist_due_us = tcp->poll_us = tcp->idle_due_us = 0;
+	tcp->state_due_us = shard->now_us + TCP_TIME_WAIT_US;
+}
+
+/* Urgent data of the guest: the last mark goes out with its byte, when all before it has gone. */
+static bool run_open(struct shard *shard, struct flow *flow)
+{
+	struct tcp *tcp = &flow->tcp;
+	bool room;
+
+	take_events(flow);
+	if (tcp_queue_flush(shard, flow))
+		tcp->bits |= TCPB_ABORT;
+	if (tcp_is(tcp, TCPB_ABORT)) {
+		tcp_abort(shard, flow, true);
+		return true;
+	}
+	if (tcp_is(tcp, TCPB_GUEST_FIN))
+		close_sending(shard, flow);
+	flow->events = 0;
+	release_acked(flow);
+	if (!tcp_is(tcp, TCPB_GUEST_FIN) && tcp_window_update(shard, flow))
+		tcp->bits |= TCPB_ACK_NOW;
+	room = tcp_send_data(shard, flow);
+	if (room && tcp_is(tcp, TCPB_ACK_NOW))
+		room = tcp_send_control(shard, flow, tcp->snd_nxt, TCP_ACK);
+	if (tcp_is(tcp, TCPB_ABORT)) {
+		tcp_abort(shard, flow, true);
+		return true;
+	}
+	tcp_recovery_timers(shard, flow);
+	arm_persist(shard, tcp);
+	if (is_finished(tcp))
+		finish(shard, flow);
+	return room;
+}
+
+/* Before the handshake with the guest is complete only the host's end is of interest. */
+static void run_handshake(struct shard *shard, struct flow *flow)
+{
+	uint32_t events = flow->events;
+
+	flow->events = 0;
+	if (flow->tcp.state == TCPS_CONNECTING) {
+		if (events & (EPOLLERR | EPOLLHUP | EPOLLOUT)) {
+			int error = hostsock_error(flow->fd);
+
+			tcp_connected(shard, flow, error ? error : events & EPOLLOUT ? 0 : ECONNREFUSED);
+		}
+	} else if (events & (EPOLLERR | EPOLLHUP)) {
+		tcp_abort(shard, flow, true);
+	}
+}
+
+bool tcp_run(struct shard *shard, struct flow *flow)
+{
+	bool room = true;
+
+	if (flow->closed)
+		return true;
+	if (tcp_is(&flow->tcp, TCPB_DEAD))
+		close_flow(shard, flow);
+	else if (flow->tcp.state == TCPS_OPEN)
+		room = run_open(shard, flow);
+	else if (flow->tcp.state != TCPS_TIME_WAIT)
+		run_handshake(shard, flow);
+	if (!flow->closed)
+		arm(shard, flow);
+	return room;
+}
+
+void tcp_settle(struct shard *shard, struct flow *flow)
+{
+	tcp_queue_settle(shard, flow);
+}
+
+/* A SYN or SYN-ACK was not answered in time. */
+static void resend_syn(struct shard *shard, struct flow *flow)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	if (++tcp->retries > TCP_SYN_RETRIES) {
+		tcp_abort(shard, flow, true);
+		return;
+	}
+	tcp_send_control(shard, flow, tcp->iss, tcp->state == TCPS_SYN_SENT ? TCP_SYN : TCP_SYN | TCP_ACK);
+	tcp->rto_us *= 2;
+	tcp->rto_due_us = shard->now_us + tcp->rto_us;
+}
+
+static void on_rto(struct shard *shard, struct flow *flow)
+{
+	if (flow->tcp.state == TCPS_OPEN)
+		tcp_recovery_rto(shard, flow);
+	else
+		resend_syn(shard, flow);
+}
+
+static void on_persist(struct shard *shard, struct flow *flow)
+{
+	flow->tcp.persist_due_us = 0;
+	/* Old by one: the guest must answer it with what it has and its window (RFC 9293 3.8.6.1). */
+	tcp_send_control(shard, flow, flow->tcp.snd_una - 1, TCP_ACK);
+}
+
+static void on_poll(struct shard *shard, struct flow *flow)
+{
+	(void)shard;
+	flow->tcp.bits |= TCPB_WND_UPDATE;
+	flow->tcp.bits &= ~(uint32_t)TCPB_HOST_FULL;
+}
+
+static void on_idle(struct shard *shard, struct flow *flow)
+{
+	tcp_abort(shard, flow, true);
+}
+
+static void on_state(struct shard *shard, struct flow *flow)
+{
+	if (flow->tcp.state == TCPS_TIME_WAIT)
+		flow->tcp.bits |= TCPB_DEAD;
+	else
+		tcp_abort(shard, flow, false);
+}
+
+static const struct deadline {
+	size_t offset; /* of the time in struct tcp */
+	void (*run)(struct shard *shard, struct flow *flow);
+} deadlines[] = {
+	{ offsetof(struct tcp, rto_due_us), on_rto },
+	{ offsetof(struct tcp, tlp_due_us), tcp_recovery_tlp },
+	{ offsetof(struct tcp, reo_due_us), tcp_recovery_reorder },
+	{ offsetof(struct tcp, persist_due_us), on_persist },
+	{ offsetof(struct tcp, poll_us), on_poll },
+	{ offsetof(struct tcp, idle_due_us), on_idle },
+	{ offsetof(struct tcp, state_due_us), on_state },
+};
+
+void tcp_timer(struct shard *shard, struct flow *flow)
+{
+	for (size_t i = 0; i < sizeof(deadlines) / sizeof(deadlines[0]) && !flow->closed; i++) {
+		const uint64_t *due = (const uint64_t *)(const void *)((const uint8_t *)&flow->tcp + deadlines[i].offset);
+
+		if (*due && *due <= shard->now_us)
+			deadlines[i].run(shard, flow);
+	}
+	if (!flow->closed)
+		shard_touch(shard, flow);
+}

@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Segments that arrive from the guest, after RFC 9293 3.10.7 with RFC 7323 (timestamps, PAWS) and
+ * RFC 5961 (blind attacks). Each state has its handler; payload of an open flow goes to tcp_queue.c.
+ */
+#include "tcp_internal.h"
+
+#define PAWS_IDLE_US (24ull * 24 * 3600 * 1000000) /* RFC 7323 5.5 */
+#define CHALLENGES_PER_SECOND 100                  /* RFC 5961 7 */
+
+typedef void segment_handler(struct shard *shard, struct flow *flow, struct frame *frame, const struct tcp_header *h);
+
+static void want_ack(struct tcp *tcp)
+{
+	tcp->bits |= TCPB_ACK_NOW;
+}
+
+/* An ACK that tells a mistaken or hostile sender where we are; never more than a trickle. */
+static void challenge(struct shard *shard, struct tcp *tcp)
+{
+	uint64_t second = shard->now_us / 1000000;
+
+	if (shard->challenge_second != second) {
+		shard->challenge_second = second;
+		shard->challenges = 0;
+	}
+	if (shard->challenges++ >= CHALLENGES_PER_SECOND)
+		return;
+	count_add(&shard->counters, COUNT_TCP_CHALLENGE, 1);
+	want_ack(tcp);
+}
+
+static void note_timestamp(struct shard *shard, struct tcp *tcp, const struct tcp_options *o)
+{
+	tcp->ts_recent = o->ts_val;
+	tcp->ts_recent_us = shard->now_us;
+}
+
+static void take_window(struct tcp *tcp, const struct tcp_header *h, uint8_t shift)
+{
+	tcp->snd_wnd = (uint32_t)h->window << shift;
+	tcp->snd_wl1 = h->seq;
+	tcp->snd_wl2 = h->ack;
+	if (tcp->snd_wnd > tcp->snd_wnd_max)
+		tcp->snd_wnd_max = tcp->snd_wnd;
+	if (tcp->snd_wnd)
+		tcp->persist_due_us = 0;
+}
+
+/* What the guest's SYN or SYN-ACK says of itself. */
+static void take_syn(struct shard *shard, struct flow *flow, const struct tcp_header *h)
+{
+	struct tcp *tcp = &flow->tcp;
+	bool v4 = ip_is_v4(&flow->key.guest);
+	uint32_t mtu = shard->rt->config->mtu ? shard->rt->config->mtu : 1500;
+	uint32_t ours = mtu - (v4 ? 40 : 60);
+	uint32_t mss = h->options.has_mss ? h->options.mss : v4 ? TCP_DEFAULT_MSS : TCP_DEFAULT_MSS6;
+
+	tcp->irs = h->seq;
+	tcp->rcv_nxt = tcp->host_nxt = h->seq + 1;
+	tcp->rcv_adv = tcp->rcv_nxt;
+	tcp->last_ack = tcp->rcv_nxt;
+	if (h->options.has_wscale) {
+		tcp->snd_shift = h->options.wscale;
+		tcp->rcv_shift = TCP_WSCALE;
+	}
+	if (h->options.sack_permitted)
+		tcp->bits |= TCPB_SACK;
+	if (h->options.has_ts) {
+		tcp->bits |= TCPB_TS;
+		note_timestamp(shard, tcp, &h->options);
+	}
+	mss = mss < ours ? mss : ours;
+	mss = mss < 88 ? 88 : mss; /* a lower one would only be a way to make us send more headers than payload */
+	tcp->mss = (uint16_t)(mss - (h->options.has_ts ? 12 : 0));
+	take_window(tcp, h, 0); /* RFC 7323 2.2: the window of a SYN is never scaled */
+}
+
+static void in_connecting(struct shard *shard, struct flow *flow, struct frame *frame, const struct tcp_header *h)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	(void)frame;
+	if (h->flags & TCP_RST && h->seq - tcp->irs <= 1)
+		tcp_abort(shard, flow, false);
+	else if (h->flags & TCP_SYN && h->seq != tcp->irs)
+		tcp_abort(shard, flow, false); /* a new attempt under the same ports: its next SYN begins afresh */
+}
+
+/* The handshake is complete: both sides may send. */
+static void open_flow(struct shard *shard, struct flow *flow)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	tcp->state = TCPS_OPEN;
+	tcp->state_due_us = 0;
+	tcp->rto_due_us = 0;
+	tcp->retries = 0;
+	tcp->snd_una = tcp->snd_nxt = tcp->sock_seq = tcp->peek_seq = tcp->iss + 1;
+	tcp->bits &= ~(uint32_t)TCPB_DRAINED;
+	tcp->idle_due_us = shard->now_us + TCP_IDLE_US;
+}
+
+static void in_syn_sent(struct shard *shard, struct flow *flow, struct frame *frame, const struct tcp_header *h)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	(void)frame;
+	if (h->flags & TCP_ACK && h->ack != tcp->iss + 1) {
+		if (!(h->flags & TCP_RST))
+			tcp_send_control(shard, flow, h->ack, TCP_RST);
+		return;
+	}
+	if (h->flags & TCP_RST) {
+		if (h->flags & TCP_ACK)
+			tcp_abort(shard, flow, false); /* the guest refuses: a reset for the host's peer */
+		return;
+	}
+	if (!(h->flags & TCP_SYN))
+		return;
+	take_syn(shard, flow, h);
+	tcp_window_init(shard, flow);
+	if (h->flags & TCP_ACK) {
+		if (tcp->retries == 0)
+			tcp_rtt_sample(tcp, (uint32_t)(shard->now_us - tcp->ts_recent_us + 1));
+		open_flow(shard, flow);
+	} else {
+		tcp->state = TCPS_SYN_RCVD; /* simultaneous open, RFC 9293 3.5 */
+		tcp_send_control(shard, flow, tcp->iss, TCP_SYN | TCP_ACK);
+	}
+	want_ack(tcp);
+}
+
+/* RFC 7323 5.3 R1: true if the segment is an old duplicate, or lacks what was negotiated. */
+static bool fails_paws(struct shard *shard, struct tcp *tcp, const struct tcp_header *h)
+{
+	if (!tcp_is(tcp, TCPB_TS) || h->flags & TCP_RST)
+		return false;
+	if (!h->options.has_ts)
+		return true;
+	return SEQ_LT(h->options.ts_val, tcp->ts_recent) && shard->now_us - tcp->ts_recent_us < PAWS_IDLE_US;
+}
+
+/* RFC 9293 3.10.7.4, first step. */
+static bool is_acceptable(const struct tcp *tcp, uint32_t seq, uint32_t len)
+{
+	uint32_t window = SEQ_GT(tcp->rcv_adv, tcp->rcv_nxt) ? tcp->rcv_adv - tcp->rcv_nxt : 0;
+
+	if (!len)
+		return window ? seq - tcp->rcv_nxt <= window : seq == tcp->rcv_nxt;
+	return window && SEQ_LT(seq, tcp->rcv_nxt + window) && SEQ_GT(seq + len, tcp->rcv_nxt);
+}
+
+/* A segment outside the window: old data is acknowledged again, the rest told where we are. */
+static void reject(struct shard *shard, struct flow *flow, struct frame *frame, const struct tcp_header *h)
+{
+	struct tcp *tcp = &flow->tcp;
+	uint32_t end = h->seq + frame->payload_len;
+
+	if (h->flags & TCP_RST)
+		return;
+	if (frame->payload_len <= 1 && h->seq == tcp->rcv_nxt - 1 && !(h->flags & (TCP_SYN | TCP_FIN))) {
+		/* A keep-alive or a window probe; the host's socket then does the same. */
+		if (!tcp_is(tcp, TCPB_KEEPALIVE) && flow->fd >= 0)
+			hostsock_keepalive(flow->fd);
+		tcp->bits |= TCPB_KEEPALIVE | TCPB_WND_UPDATE;
+		want_ack(tcp);
+	} else if (frame->payload_len && SEQ_LE(end, tcp->rcv_nxt)) {
+		count_add(&shard->counters, COUNT_TCP_DUP_RX, frame->payload_len);
+		tcp->dsack = (struct sack_block){ h->seq, end };
+		tcp->bits |= TCPB_DSACK;
+		want_ack(tcp);
+	} else if (frame->payload_len || h->flags & TCP_FIN) {
+		if (!SEQ_LE(end, tcp->rcv_nxt))
+			count_drop(&shard->counters, DROP_TCP_SEQUENCE);
+		tcp->bits |= TCPB_WND_UPDATE;
+		want_ack(tcp);
+	} else {
+		count_drop(&shard->counters, DROP_TCP_SEQUENCE);
+		challenge(shard, tcp);
+	}
+}
+
+/* RFC 5681 2: a duplicate says nothing but that something was received. */
+static bool is_duplicate_ack(const struct tcp *tcp, const struct frame *frame, const struct tcp_header *h)
+{
+	return tcp->n_runs && h->ack == tcp->snd_una && !frame->payload_len && !(h->flags & TCP_FIN) &&
+	       (uint32_t)h->window << tcp->snd_shift == tcp->snd_wnd;
+}
+
+/* RFC 9293 3.10.7.4, fifth step. False if the segment is not to be looked at further. */
+static bool take_ack(struct shard *shard, struct flow *flow, struct frame *frame, const struct tcp_header *h)
+{
+	struct tcp *tcp = &flow->tcp;
+	uint32_t acked = 0;
+
+	if (SEQ_GT(h->ack, tcp->snd_nxt) || SEQ_LT(h->ack, tcp->snd_una - tcp->snd_wnd_max)) {
+		count_drop(&shard->counters, DROP_TCP_SEQUENCE); /* RFC 5961 5.2 */
+		challenge(shard, tcp);
+		return false;
+	}
+	if (is_duplicate_ack(tcp, frame, h) && tcp->dup_acks < 255)
+		tcp->dup_acks++;
+	if (SEQ_GT(h->ack, tcp->snd_una)) {
+		acked = h->ack - tcp->snd_una;
+		tcp->snd_una = h->ack;
+		if (tcp_is(tcp, TCPB_FIN_SENT | TCPB_HOST_EOF) && SEQ_GT(h->ack, tcp->fin_seq))
+			tcp->bits |= TCPB_FIN_ACKED | TCPB_FIN_SENT;
+	}
+	if (SEQ_LT(tcp->snd_wl1, h->seq) || (tcp->snd_wl1 == h->seq && SEQ_LE(tcp->snd_wl2, h->ack)))
+		take_window(tcp, h, tcp->snd_shift);
+	tcp_recovery_ack(shard, flow, h, acked);
+	return true;
+}
+
+/* The FIN of the guest is in order. */
+static void take_fin(struct tcp *tcp)
+{
+	tcp->rcv_nxt++;
+	tcp->fin_ahead = false;
+	if (tcp_is(tcp, TCPB_FIN_SENT)) /* the guest closes second, or both at once: the wait is ours */
+		tcp->bits |= TCPB_TIME_WAIT;
+	tcp->bits |= TCPB_GUEST_FIN | TCPB_FIN_HELD;
+	if (SEQ_LT(tcp->rcv_adv, tcp->rcv_nxt))
+		tcp->rcv_adv = tcp->rcv_nxt;
+}
+
+/* Islands that have become contiguous are in order now. */
+static void absorb_islands(struct tcp *tcp)
+{
+	for (struct list *node = tcp->queue.next; node != &tcp->queue; node = node->next) {
+		const struct chunk *c = LIST_ENTRY(node, struct chunk, link);
+
+		if (SEQ_GT(c->seq, tcp->rcv_nxt))
+			break;
+		if (SEQ_GT(c->seq + c->len, tcp->rcv_nxt))
+			tcp->rcv_nxt = c->seq + c->len;
+	}
+	if (tcp->fin_ahead && tcp->guest_fin_seq == tcp->rcv_nxt)
+		take_fin(tcp);
+}
+
+/* Whether any chunk lies ahead of rcv_nxt. */
+static bool has_islands(const struct tcp *tcp)
+{
+	return tcp->queued && SEQ_GT(LIST_ENTRY(tcp->queue.prev, struct chunk, link)->seq, tcp->rcv_nxt);
+}
+
+static void take_in_order(struct shard *shard, struct flow *flow, struct frame *frame)
+{
+	struct tcp *tcp = &flow->tcp;
+	bool islands = has_islands(tcp);
+
+	if (islands) {
+		/* A segment may reach into the first island: only what fills the hole is new. */
+		const struct list *node = tcp->queue.next;
+
+		while (SEQ_LE(LIST_ENTRY(node, struct chunk, link)->seq, tcp->rcv_nxt))
+			node = node->next;
+		tcp_trim(frame, 0, LIST_ENTRY(node, struct chunk, link)->seq - tcp->rcv_nxt);
+	}
+	if (!tcp_queue_in_order(shard, flow, frame))
+		count_drop(&shard->counters, DROP_TCP_IN_WINDOW);
+	if (islands) {
+		if (tcp_queue_flush(shard, flow))
+			tcp->bits |= TCPB_ABORT;
+		absorb_islands(tcp);
+	}
+}
+
+static void take_out_of_order(struct shard *shard, struct flow *flow, struct frame *frame, uint32_t seq)
+{
+	count_add(&shard->counters, COUNT_TCP_OUT_OF_ORDER, 1);
+	if (!tcp_queue_island(shard, flow, frame, seq)) {
+		count_drop(&shard->counters, DROP_TCP_UNSACKED);
+		log_limited(&shard->pool_limit, LOG_LEVEL_WARNING,
+			    "shard %u: the buffer pool is used up, out-of-order segments are dropped; see --pool",
+			    shard->id);
+	}
+}
+
+/* RFC 9293 3.10.7.4, seventh step; the segment is acceptable. */
+static void take_payload(struct shard *shard, struct flow *flow, struct frame *frame, const struct tcp_header *h)
+{
+	struct tcp *tcp = &flow->tcp;
+	uint32_t seq = h->seq;
+	bool fin = h->flags & TCP_FIN;
+
+	if (tcp_is(tcp, TCPB_GUEST_FIN)) { /* nothing can follow a FIN */
+		want_ack(tcp);
+		return;
+	}
+	if (SEQ_LT(seq, tcp->rcv_nxt)) {
+		uint32_t old = tcp->rcv_nxt - seq;
+
+		if (old > frame->payload_len)
+			old = frame->payload_len;
+		if (old) {
+			tcp->dsack = (struct sack_block){ seq, seq + old };
+			tcp->bits |= TCPB_DSACK;
+			count_add(&shard->counters, COUNT_TCP_DUP_RX, old);
+		}
+		tcp_trim(frame, old, UINT32_MAX);
+		seq += old;
+	}
+	if (frame->payload_len && SEQ_GT(seq + frame->payload_len, tcp->rcv_adv)) {
+		tcp_trim(frame, 0, tcp->rcv_adv - seq);
+		fin = false;
+	}
+	if (fin && !tcp->fin_ahead) {
+		tcp->fin_ahead = true;
+		tcp->guest_fin_seq = seq + frame->payload_len;
+	}
+	if (frame->payload_len) {
+		if (seq == tcp->rcv_nxt)
+			take_in_order(shard, flow, frame);
+		else
+			take_out_of_order(shard, flow, frame, seq);
+	}
+	if (tcp->fin_ahead && tcp->guest_fin_seq == tcp->rcv_nxt && !tcp_is(tcp, TCPB_GUEST_FIN))
+		take_fin(tcp);
+	want_ack(tcp);
+	/* Without SACK each segment out of order is answered by its own duplicate, which a sender counts. */
+	if (seq != tcp->rcv_nxt && SEQ_GT(seq, tcp->rcv_nxt) && !tcp_is(tcp, TCPB_SACK))
+		tcp_send_control(shard, flow, tcp->snd_nxt, TCP_ACK);
+}
+
+/* RFC 9293 3.8.5: the last urgent mark, as Linux keeps one; the pointer is behind the urgent byte. */
+static void take_urgent(struct tcp *tcp, const struct tcp_header *h)
+{
+	uint32_t mark = h->seq + h->urgent - 1;
+
+	if (!h->urgent || SEQ_LT(mark, tcp->host_nxt))
+		return;
+	if (!tcp_is(tcp, TCPB_RX_URGENT) || SEQ_GT(mark, tcp->rx_urgent))
+		tcp->rx_urgent = mark;
+	tcp->bits |= TCPB_RX_URGENT;
+}
+
+static void in_open(struct shard *shard, struct flow *flow, struct frame *frame, const struct tcp_header *h)
+{
+	struct tcp *tcp = &flow->tcp;
+	uint32_t len = frame->payload_len + (h->flags & TCP_FIN ? 1 : 0) + (h->flags & TCP_SYN ? 1 : 0);
+
+	if (fails_paws(shard, tcp, h)) {
+		count_drop(&shard->counters, DROP_TCP_PAWS);
+		want_ack(tcp);
+		return;
+	}
+	if (!is_acceptable(tcp, h->seq, len)) {
+		reject(shard, flow, frame, h);
+		/* A full window must not keep its owner from learning what the guest has received (RFC 9293 3.10.7.4). */
+		if (h->flags & TCP_RST || !(h->flags & TCP_ACK) || h->flags & TCP_SYN ||
+		    !(SEQ_LE(h->seq, tcp->rcv_adv) && SEQ_GE(h->seq, tcp->rcv_nxt - 1)))
+			return;
+		take_ack(shard, flow, frame, h);
+		return;
+	}
+	if (h->flags & TCP_RST) {
+		if (h->seq == tcp->rcv_nxt)
+			tcp_abort(shard, flow, false);
+		else
+			challenge(shard, tcp); /* RFC 5961 3.2 */
+		return;
+	}
+	if (h->flags & TCP_SYN) { /* RFC 5961 4.2 */
+		challenge(shard, tcp);
+		return;
+	}
+	if (!(h->flags & TCP_ACK)) {
+		count_drop(&shard->counters, DROP_TCP_FLAGS);
+		return;
+	}
+	if (!take_ack(shard, flow, frame, h))
+		return;
+	if (tcp_is(tcp, TCPB_TS) && SEQ_LE(h->seq, tcp->last_ack))
+		note_timestamp(shard, tcp, &h->options);
+	tcp->idle_due_us = shard->now_us + TCP_IDLE_US;
+	if (h->flags & TCP_URG)
+		take_urgent(tcp, h);
+	if (frame->payload_len || h->flags & TCP_FIN)
+		take_payload(shard, flow, frame, h);
+}
+
+static void in_syn_rcvd(struct shard *shard, struct flow *flow, struct frame *frame, const struct tcp_header *h)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	if (h->flags & TCP_RST) {
+		if (h->seq == tcp->rcv_nxt)
+			tcp_abort(shard, flow, false);
+		return;
+	}
+	if (h->flags & TCP_SYN && h->seq == tcp->irs) {
+		tcp_send_control(shard, flow, tcp->iss, TCP_SYN | TCP_ACK);
+		return;
+	}
+	if (!(h->flags & TCP_ACK))
+		return;
+	if (h->ack != tcp->iss + 1) {
+		tcp_send_control(shard, flow, h->ack, TCP_RST);
+		return;
+	}
+	if (fails_paws(shard, tcp, h))
+		return;
+	if (!tcp->retries)
+		tcp_rtt_sample(tcp, (uint32_t)(shard->now_us - tcp->ts_recent_us + 1));
+	open_flow(shard, flow);
+	take_window(tcp, h, tcp->snd_shift);
+	in_open(shard, flow, frame, h);
+}
+
+static void in_time_wait(struct shard *shard, struct flow *flow, struct frame *frame, const struct tcp_header *h)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	(void)frame;
+	if (h->flags & TCP_RST) {
+		if (h->seq == tcp->rcv_nxt)
+			tcp->bits |= TCPB_DEAD;
+		return;
+	}
+	if (h->flags & TCP_FIN)
+		tcp->state_due_us = shard->now_us + TCP_TIME_WAIT_US;
+	tcp_send_control(shard, flow, tcp->snd_nxt, TCP_ACK);
+}
+
+static segment_handler *const handlers[] = {
+	[TCPS_CONNECTING] = in_connecting, [TCPS_SYN_SENT] = in_syn_sent,   [TCPS_SYN_RCVD] = in_syn_rcvd,
+	[TCPS_OPEN] = in_open,             [TCPS_TIME_WAIT] = in_time_wait,
+};
+
+void tcp_answer_syn(struct shard *shard, struct flow *flow, const struct tcp_header *h)
+{
+	take_syn(shard, flow, h);
+}
+
+void tcp_segment(struct shard *shard, struct flow *flow, struct frame *frame)
+{
+	struct tcp_header h;
+
+	tcp_header_decode(frame->data + frame->l4_off, (size_t)(frame->payload_off - frame->l4_off), &h);
+	flow->queue = frame->queue;
+	handlers[flow->tcp.state](shard, flow, frame, &h);
+	if (!flow->closed)
+		shard_touch(shard, flow);
+}

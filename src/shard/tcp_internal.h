@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the parts of the TCP translation share: arrival (tcp_in.c), the queue towards the socket
+ * (tcp_queue.c), the window offered to the guest (tcp_window.c), sending to the guest (tcp_out.c), loss
+ * recovery towards it (tcp_recovery.c), and the life of a flow (tcp.c).
+ */
+#pragma once
+
+#include "flow.h"
+#include "hostsock.h"
+#include "shard_internal.h"
+#include "tcp.h"
+
+/* Towards the guest, after RFC 6298 and 8985 but fit for a link that ends in the same machine. */
+#define TCP_RTO_MIN_US 200000u   /* above Linux' delayed acknowledgement */
+#define TCP_RTO_MAX_US 60000000u
+#define TCP_RTO_FIRST_US 1000000u
+#define TCP_PTO_MIN_US 25000u
+#define TCP_DELAYED_ACK_US 50000u /* what a guest may wait for a second segment */
+#define TCP_RETRIES 15            /* as Linux' tcp_retries2 */
+#define TCP_SYN_RETRIES 6
+#define TCP_IDLE_US (7440ull * 1000000)  /* RFC 5382 REQ-5: at least 2 h 4 min */
+#define TCP_HALF_US (240ull * 1000000)   /* RFC 5382 REQ-5: transitory */
+#define TCP_CONNECT_US (140ull * 1000000) /* beyond what the host's own retries take */
+/* Twice the time that a segment lives on a link within one machine. */
+#define TCP_TIME_WAIT_US (2ull * 1000000)
+#define TCP_POLL_MIN_US 1000u
+#define TCP_POLL_MAX_US 1000000u
+#define TCP_PERSIST_MIN_US 200000u
+
+#define TCP_DEFAULT_MSS 536     /* RFC 9293 3.7.1 */
+#define TCP_DEFAULT_MSS6 1220
+#define TCP_WSCALE 8            /* windows up to 16 MiB */
+#define TCP_WINDOW_MAX (1u << 20)
+#define TCP_SHARE_MAX (256u << 10) /* bytes of the pool that one flow may be promised */
+
+/* tcp_queue.c: from the guest towards the socket. */
+
+/* Takes in-order payload of a segment (seq == rcv_nxt): gathers the frame or, if the socket is full, queues a copy.
+ * False if the pool had no room: nothing was taken. */
+bool tcp_queue_in_order(struct shard *shard, struct flow *flow, struct frame *frame);
+/* Keeps payload that is ahead of rcv_nxt. False if the pool had no room. */
+bool tcp_queue_island(struct shard *shard, struct flow *flow, const struct frame *frame, uint32_t seq);
+/* Gives what is in order to the socket. 0, or -errno if the connection is broken. */
+int tcp_queue_flush(struct shard *shard, struct flow *flow);
+/* Copies what is still lent by the batch. */
+void tcp_queue_settle(struct shard *shard, struct flow *flow);
+void tcp_queue_drop(struct shard *shard, struct flow *flow);
+/* Fills SACK blocks from the islands, the most recent first (RFC 2018 4). Returns their number. */
+unsigned int tcp_queue_sack(const struct tcp *tcp, struct sack_block *blocks, unsigned int max);
+/* Cuts bytes off a frame's payload: front from its beginning, and all behind keep. */
+void tcp_trim(struct frame *frame, uint32_t front, uint32_t keep);
+
+/* tcp_window.c: what the guest may send. */
+void tcp_window_init(struct shard *shard, struct flow *flow);
+/* Asks the socket, and moves rcv_adv if enough has come free. True if the guest should be told. */
+bool tcp_window_update(struct shard *shard, struct flow *flow);
+void tcp_window_release(struct shard *shard, struct flow *flow);
+
+/* tcp_in.c: what the guest's SYN says of itself. */
+void tcp_answer_syn(struct shard *shard, struct flow *flow, const struct tcp_header *h);
+
+/* tcp_out.c: to the guest. False: the guest's side is full. */
+bool tcp_send_control(struct shard *shard, struct flow *flow, uint32_t seq, uint8_t flags);
+bool tcp_send_data(struct shard *shard, struct flow *flow);
+/* A RST or an ACK that belongs to no flow. */
+bool tcp_send_stray(struct shard *shard, const struct frame *frame, uint32_t seq, uint32_t ack, uint8_t flags);
+
+/* tcp_recovery.c: what is in flight to the guest. */
+void runs_sent(struct tcp *tcp, uint32_t start, uint32_t end, uint32_t now_us);
+/* Takes an acknowledgement: cumulative, and SACK blocks. */
+void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_header *h, uint32_t acked);
+/* The next run to be sent again, or NULL. */
+struct tcp_run *runs_next_lost(struct tcp *tcp);
+/* Part of a lost run was sent again. */
+void runs_resent(struct tcp *tcp, uint32_t start, uint32_t end, uint32_t now_us);
+void tcp_recovery_timers(struct shard *shard, struct flow *flow);
+void tcp_recovery_rto(struct shard *shard, struct flow *flow);
+void tcp_recovery_tlp(struct shard *shard, struct flow *flow);
+void tcp_recovery_reorder(struct shard *shard, struct flow *flow);
+void tcp_rtt_sample(struct tcp *tcp, uint32_t rtt_us);
+uint32_t runs_in_flight(const struct tcp *tcp);
+
+static inline uint32_t tcp_ts_now(const struct shard *shard, const struct tcp *tcp)
+{
+	return (uint32_t)(shard->now_us / 1000) + tcp->ts_offset;
+}
+
+static inline bool tcp_is(const struct tcp *tcp, uint32_t bits)
+{
+	return (tcp->bits & bits) != 0;
+}

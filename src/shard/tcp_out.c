@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * To the guest: headers for what is in the socket's receive buffer, acknowledgements, and segments of
+ * no flow. Data is received straight into the transmit batch, or into the guest's own buffers.
+ */
+#include "l3.h"
+#include "tcp_internal.h"
+
+#include "taploom/bytes.h"
+#include "taploom/checksum.h"
+
+#include <errno.h>
+
+#define GUEST_FULL (-EXFULL) /* no room in the transmit batch; no socket call says so */
+#define GSO_MAX 65160u /* payload bytes of one large segment: with headers and options below 64 KiB */
+#define RUN_MAX (512u << 10) /* bytes per flow and turn, so that no flow keeps the others waiting */
+
+static const uint8_t router_ttl = 255;
+
+static void l3_of(const struct shard *shard, const struct flow_key *key, uint8_t tos, struct l3 *l3)
+{
+	*l3 = (struct l3){
+		.dst_mac = guest_mac_get(shard->rt),
+		.src_mac = netconf_get(shard->rt)->our_mac,
+		.src = key->peer,
+		.dst = key->guest,
+		.proto = IPPROTO_TCP,
+		.tos = tos,
+		.ttl = router_ttl,
+		.dont_fragment = true,
+	};
+}
+
+/* The checksum of a segment whose header is at tcp, or with the guest's side doing it, what that starts from. */
+static void finish_checksum(uint8_t *tcp, size_t hdr_len, const struct l3 *l3, const struct iovec *payload,
+			    size_t payload_len, bool partial)
+{
+	uint64_t sum = checksum_pseudo(&l3->src, &l3->dst, IPPROTO_TCP, (uint32_t)(hdr_len + payload_len));
+	uint16_t field;
+
+	if (partial) {
+		field = checksum_fold(sum);
+	} else {
+		sum = checksum_add(sum, tcp, hdr_len);
+		if (payload_len)
+			sum = checksum_add(sum, payload->iov_base, payload_len);
+		field = checksum_finish(sum);
+	}
+	memcpy(tcp + 16, &field, sizeof(field));
+}
+
+/* The acknowledgement that may be given now: a FIN of the guest is kept back until the peer has taken it. */
+static uint32_t ack_now(const struct tcp *tcp)
+{
+	return tcp->rcv_nxt - (tcp_is(tcp, TCPB_FIN_HELD) ? 1 : 0);
+}
+
+/* The window field of a segment that acknowledges ack; rounds up, so that the right edge does not go back. */
+static uint16_t window_field(struct tcp *tcp, uint32_t ack, bool syn)
+{
+	uint32_t window = SEQ_GT(tcp->rcv_adv, ack) ? tcp->rcv_adv - ack : 0;
+	uint32_t shift = syn ? 0 : tcp->rcv_shift;
+	uint32_t field = (window + (1u << shift) - 1) >> shift;
+
+	field = field > 65535 ? 65535 : field;
+	if (SEQ_GT(ack + (field << shift), tcp->rcv_adv))
+		tcp->rcv_adv = ack + (field << shift);
+	tcp->last_ack = ack;
+	tcp->last_wnd = field << shift;
+	return (uint16_t)field;
+}
+
+static void syn_options(const struct shard *shard, const struct flow *flow, uint8_t flags, struct tcp_options *o)
+{
+	const struct tcp *tcp = &flow->tcp;
+	bool answer = flags & TCP_ACK; /* only what the guest offered; a SYN of ours offers all */
+	uint32_t mtu = shard->rt->config->mtu ? shard->rt->config->mtu : 1500;
+	uint32_t headers = ip_is_v4(&flow->key.guest) ? 40 : 60;
+
+	o->has_mss = true;
+	o->mss = (uint16_t)(mtu - headers);
+	o->has_wscale = !answer || tcp->rcv_shift;
+	o->wscale = TCP_WSCALE;
+	o->sack_permitted = !answer || tcp_is(tcp, TCPB_SACK);
+	o->has_ts = !answer || tcp_is(tcp, TCPB_TS);
+	o->ts_val = tcp_ts_now(shard, tcp);
+	o->ts_ecr = answer ? tcp->ts_recent : 0;
+}
+
+static void header_of(struct shard *shard, struct flow *flow, uint32_t seq, uint8_t flags, struct tcp_header *h)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	*h = (struct tcp_header){
+		.src_port = flow->key.peer_port,
+		.dst_port = flow->key.guest_port,
+		.seq = seq,
+		.flags = flags,
+	};
+	if (flags & TCP_ACK) {
+		h->ack = ack_now(tcp);
+		h->window = window_field(tcp, h->ack, flags & TCP_SYN);
+	} else if (flags & TCP_SYN) {
+		h->window = 65535;
+	}
+	if (flags & TCP_SYN) {
+		syn_options(shard, flow, flags, &h->options);
+	} else if (tcp_is(tcp, TCPB_TS)) {
+		h->options.has_ts = true;
+		h->options.ts_val = tcp_ts_now(shard, tcp);
+		h->options.ts_ecr = tcp->ts_recent;
+	}
+	if (tcp_is(tcp, TCPB_ECE) && !(flags & TCP_SYN))
+		h->flags |= TCP_ECE;
+}
+
+/* SACK blocks for an acknowledgement, a D-SACK first (RFC 2883 4). */
+static void sack_options(struct tcp *tcp, struct tcp_options *o)
+{
+	unsigned int max = o->has_ts ? 3 : 4;
+
+	if (!tcp_is(tcp, TCPB_SACK))
+		return;
+	if (tcp_is(tcp, TCPB_DSACK))
+		o->sack[o->n_sack++] = tcp->dsack;
+	tcp->bits &= ~(uint32_t)TCPB_DSACK;
+	if (tcp->queued)
+		o->n_sack = (uint8_t)(o->n_sack + tcp_queue_sack(tcp, o->sack + o->n_sack, max - o->n_sack));
+}
+
+/* Writes one segment without payload. False: no room. */
+static bool emit(struct shard *shard, uint16_t queue, const struct l3 *l3, const struct tcp_header *h)
+{
+	size_t hdr_len = tcp_header_len(&h->options), l2l3 = l3_len(&l3->dst);
+	uint8_t *p = tx_frame_begin(shard->tx, queue, l2l3 + hdr_len);
+
+	if (!p)
+		return false;
+	l3_write(p, l3, hdr_len);
+	tcp_header_encode(p + l2l3, h);
+	finish_checksum(p + l2l3, hdr_len, l3, NULL, 0, false);
+	tx_frame_commit(shard->tx, l2l3 + hdr_len, NULL);
+	return true;
+}
+
+bool tcp_send_control(struct shard *shard, struct flow *flow, uint32_t seq, uint8_t flags)
+{
+	struct tcp_header h;
+	struct l3 l3;
+
+	if (shard->tx->blocked)
+		return false;
+	header_of(shard, flow, seq, flags, &h);
+	if (!(flags & (TCP_SYN | TCP_RST)))
+		sack_options(&flow->tcp, &h.options);
+	if (flags & TCP_RST)
+		h.options = (struct tcp_options){ 0 };
+	l3_of(shard, &flow->key, 0, &l3);
+	if (!emit(shard, flow->queue, &l3, &h))
+		return false;
+	if (flags & TCP_ACK)
+		flow->tcp.bits &= ~(uint32_t)TCPB_ACK_NOW;
+	if (flags & TCP_RST)
+		count_add(&shard->counters, COUNT_TCP_RESETS, 1);
+	return true;
+}
+
+bool tcp_send_stray(struct shard *shard, const struct frame *frame, uint32_t seq, uint32_t ack, uint8_t flags)
+{
+	struct tcp_header h = {
+		.src_port = frame->key.peer_port,
+		.dst_port = frame->key.guest_port,
+		.seq = seq,
+		.ack = ack,
+		.flags = flags,
+	};
+	struct l3 l3;
+
+	l3_of(shard, &frame->key, 0, &l3);
+	return emit(shard, frame->queue, &l3, &h);
+}
+
+/* Where the flow's data segments get what they have in common. */
+struct data_run {
+	struct tcp_header h;
+	struct l3 l3;
+	size_t l2l3;
+	size_t tcp_len;
+	uint8_t gso_type;
+	struct tx_offload offload;
+	unsigned int caps;
+};
+
+static void data_run_init(struct shard *shard, struct flow *flow, uint32_t seq, struct data_run *run)
+{
+	bool v4 = ip_is_v4(&flow->key.guest);
+
+	header_of(shard, flow, seq, TCP_ACK, &run->h);
+	l3_of(shard, &flow->key, tcp_is(&flow->tcp, TCPB_ECN) ? 2 : 0, &run->l3);
+	run->l2l3 = l3_len(&run->l3.dst);
+	run->tcp_len = tcp_header_len(&run->h.options);
+	run->caps = tx_caps(shard->tx, flow->queue);
+	run->gso_type = VIRTIO_NET_HDR_GSO_NONE;
+	if (run->caps & TX_CSUM && run->caps & (v4 ? TX_TSO4 : TX_TSO6))
+		run->gso_type = v4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
+	run->offload = (struct tx_offload){ 0 };
+	if (run->caps & TX_CSUM) {
+		run->offload.csum_start = (uint16_t)run->l2l3;
+		run->offload.csum_offset = 16;
+	}
+}
+
+/* Writes the header of one segment of len payload bytes, which stand at payload if they must be summed. */
+static void put_segment(struct data_run *run, uint8_t *p, uint32_t seq, size_t len, const struct iovec *payload,
+			bool last)
+{
+	run->h.seq = seq;
+	run->h.flags = (uint8_t)((run->h.flags & ~TCP_PSH) | (last ? TCP_PSH : 0));
+	l3_write(p, &run->l3, run->tcp_len + len);
+	tcp_header_encode(p + run->l2l3, &run->h);
+	finish_checksum(p + run->l2l3, run->tcp_len, &run->l3, payload, len, run->caps & TX_CSUM);
+}
+
+static void put_headers(struct data_run *run, struct tx_burst *burst, uint32_t seq, size_t len, uint16_t mss)
+{
+	if (burst->gso || burst->n_segments == 1) {
+		if (burst->gso && len > mss) {
+			run->offload.gso_type = run->gso_type;
+			run->offload.gso_size = mss;
+			run->offload.hdr_len = (uint16_t)(run->l2l3 + run->tcp_len);
+		}
+		put_segment(run, burst->hdr[0], seq, len, &burst->iov[0], true);
+		return;
+	}
+	for (unsigned int i = 0; len; i++) {
+		size_t part = len < burst->seg_len ? len : burst->seg_len;
+
+		put_segment(run, burst->hdr[i], seq, part, &burst->iov[i], part == len);
+		seq += (uint32_t)part;
+		len -= part;
+	}
+}
+
+/* Points the kernel's peek offset at seq. Returns what must be skipped by hand instead. */
+static uint32_t seek(struct shard *shard, struct flow *flow, uint32_t seq)
+{
+	struct tcp *tcp = &flow->tcp;
+	uint32_t offset = seq - tcp->sock_seq;
+
+	if (!shard->peek_off[ip_version_of(&flow->key.guest)])
+		return offset;
+	if (tcp->peek_seq != seq && hostsock_set_peek(flow->fd, offset) == 0)
+		tcp->peek_seq = seq;
+	return 0;
+}
+
+/*
+ * Sends up to want bytes from seq on, as many as the socket has and the batch takes. Returns the bytes, GUEST_FULL
+ * if the guest's side is full, 0 at the end of the stream, or -errno of the socket.
+ */
+static ssize_t send_range(struct shard *shard, struct flow *flow, uint32_t seq, uint32_t want, size_t *asked)
+{
+	struct tcp *tcp = &flow->tcp;
+	struct tx_burst burst;
+	struct data_run run;
+	uint32_t skip;
+	ssize_t n;
+
+	data_run_init(shard, flow, seq, &run);
+	if (run.gso_type && want > GSO_MAX)
+		want = GSO_MAX;
+	if (want > tcp->mss)
+		want -= want % tcp->mss;
+	if (!tx_burst_begin(shard->tx, &burst, flow->queue, run.l2l3 + run.tcp_len, tcp->mss, want, run.gso_type))
+		return GUEST_FULL;
+	*asked = burst.room;
+	skip = seek(shard, flow, seq);
+	n = hostsock_peek(flow->fd, burst.iov, burst.n_iov, skip, shard->discard);
+	if (n <= 0) {
+		tx_burst_commit(shard->tx, &burst, 0, NULL);
+		return n;
+	}
+	if (!skip)
+		tcp->peek_seq = seq + (uint32_t)n;
+	put_headers(&run, &burst, seq, (size_t)n, tcp->mss);
+	tx_burst_commit(shard->tx, &burst, (size_t)n, &run.offload);
+	tcp->bits &= ~(uint32_t)TCPB_ACK_NOW;
+	count_add(&shard->counters, COUNT_TCP_TX_BYTES, (uint64_t)n);
+	return n;
+}
+
+static void note_error(struct tcp *tcp, ssize_t error)
+{
+	if (error != -EAGAIN && error != -ENOBUFS && error != -ENOMEM)
+		tcp->bits |= TCPB_ABORT;
+}
+
+/* What was lost goes first. False: the guest's side is full. */
+static bool send_lost(struct shard *shard, struct flow *flow)
+{
+	struct tcp *tcp = &flow->tcp;
+	struct tcp_run *run;
+
+	while ((run = runs_next_lost(tcp)) && runs_in_flight(tcp) < tcp->cwnd) {
+		uint32_t start = run->start, want = run->end - run->start;
+		size_t asked;
+		ssize_t n = send_range(shard, flow, start, want, &asked);
+
+		if (n == GUEST_FULL)
+			return false;
+		if (n <= 0) {
+			note_error(tcp, n ? n : -EIO);
+			return true;
+		}
+		if (!tcp->retrans_ts)
+			tcp->retrans_ts = tcp_ts_now(shard, tcp);
+		runs_resent(tcp, start, start + (uint32_t)n, (uint32_t)shard->now_us);
+		count_add(&shard->counters, COUNT_TCP_RETRANS, ((uint64_t)n + tcp->mss - 1) / tcp->mss);
+	}
+	return true;
+}
+
+/* Bytes that the guest's window and our own, after a loss, let go now. */
+static uint32_t may_send(const struct tcp *tcp)
+{
+	uint32_t edge = tcp->snd_una + tcp->snd_wnd;
+	uint32_t room = SEQ_GT(edge, tcp->snd_nxt) ? edge - tcp->snd_nxt : 0;
+
+	if (tcp->cwnd != UINT32_MAX) {
+		uint32_t flight = runs_in_flight(tcp);
+		uint32_t left = tcp->cwnd > flight ? tcp->cwnd - flight : 0;
+
+		room = left < room ? left : room;
+	}
+	/* RFC 9293 3.8.6.2.1: no silly segments while more is on its way to be acknowledged. */
+	if (room < tcp->mss && tcp->n_runs && room < tcp->snd_wnd_max / 2)
+		return 0;
+	return room;
+}
+
+static bool send_new(struct shard *shard, struct flow *flow)
+{
+	struct tcp *tcp = &flow->tcp;
+	uint32_t sent = 0, room;
+
+	while (!tcp_is(tcp, TCPB_DRAINED | TCPB_HOST_EOF) && (room = may_send(tcp))) {
+		size_t asked = 0;
+		ssize_t n;
+
+		if (sent >= RUN_MAX) {
+			shard_touch_again(shard, flow);
+			return true;
+		}
+		n = send_range(shard, flow, tcp->snd_nxt, room, &asked);
+		if (n == GUEST_FULL)
+			return false;
+		if (n == 0) {
+			tcp->bits |= TCPB_HOST_EOF;
+			tcp->fin_seq = tcp->snd_nxt;
+			break;
+		}
+		if (n < 0 || (size_t)n < asked)
+			tcp->bits |= TCPB_DRAINED;
+		if (n < 0) {
+			note_error(tcp, n);
+			break;
+		}
+		runs_sent(tcp, tcp->snd_nxt, tcp->snd_nxt + (uint32_t)n, (uint32_t)shard->now_us);
+		tcp->snd_nxt += (uint32_t)n;
+		sent += (uint32_t)n;
+	}
+	return true;
+}
+
+bool tcp_send_data(struct shard *shard, struct flow *flow)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	if (!send_lost(shard, flow) || !send_new(shard, flow))
+		return false;
+	if (tcp_is(tcp, TCPB_HOST_EOF) && !tcp_is(tcp, TCPB_FIN_SENT) && SEQ_GE(tcp->snd_nxt, tcp->fin_seq) &&
+	    !runs_next_lost(tcp)) {
+		if (!tcp_send_control(shard, flow, tcp->fin_seq, TCP_FIN | TCP_ACK))
+			return false;
+		tcp->bits |= TCPB_FIN_SENT;
+		tcp->snd_nxt = tcp->fin_seq + 1;
+	}
+	return true;
+}

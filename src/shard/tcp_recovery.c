@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Loss recovery towards the guest: a scoreboard of runs, RACK and tail-loss probes (RFC 8985), the
+ * retransmission time-out (RFC 6298), and Eifel detection by timestamps (RFC 3522). The link ends in
+ * the same machine: what is lost there was thrown away by a full queue, so that the congestion window
+ * only comes into being with a loss and is forgotten once it no longer limits.
+ */
+#include "tcp_internal.h"
+
+static uint32_t max_u32(uint32_t a, uint32_t b)
+{
+	return a > b ? a : b;
+}
+
+static uint32_t min_u32(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
+static void remove_run(struct tcp *tcp, unsigned int i)
+{
+	tcp->n_runs--;
+	memmove(&tcp->runs[i], &tcp->runs[i + 1], (tcp->n_runs - i) * sizeof(tcp->runs[0]));
+}
+
+/* Whether two neighbours may become one without a loss of meaning; a later time is the careful one. */
+static bool alike(const struct tcp_run *a, const struct tcp_run *b)
+{
+	return a->flags == b->flags && (a->flags & RUN_SACKED || a->sent_us == b->sent_us);
+}
+
+static void join(struct tcp *tcp, unsigned int i)
+{
+	struct tcp_run *a = &tcp->runs[i], *b = &tcp->runs[i + 1];
+
+	a->end = b->end;
+	if (SEQ_LT(a->sent_us, b->sent_us))
+		a->sent_us = b->sent_us;
+	a->flags &= b->flags | RUN_RETRANS | RUN_LOST;
+	a->flags |= b->flags & (RUN_RETRANS | RUN_LOST);
+	if (a->flags & RUN_LOST)
+		a->flags &= (uint8_t)~RUN_SACKED;
+	remove_run(tcp, i + 1);
+}
+
+static void tidy(struct tcp *tcp)
+{
+	for (unsigned int i = 0; i + 1 < tcp->n_runs;) {
+		if (alike(&tcp->runs[i], &tcp->runs[i + 1]))
+			join(tcp, i);
+		else
+			i++;
+	}
+}
+
+/*
+ * Makes place for two more runs by joining neighbours: the closest in time among those of one kind first; a SACKed
+ * run between others is forgotten last (RFC 2018 8 lets a sender do so), which costs a needless retransmission at worst.
+ */
+static void make_room(struct tcp *tcp)
+{
+	while (tcp->n_runs > TCP_RUNS - 2) {
+		unsigned int best = 0;
+		uint64_t best_cost = UINT64_MAX;
+
+		for (unsigned int i = 0; i + 1 < tcp->n_runs; i++) {
+			const struct tcp_run *a = &tcp->runs[i], *b = &tcp->runs[i + 1];
+			uint32_t apart = b->sent_us - a->sent_us;
+			uint64_t cost = (int32_t)apart < 0 ? -apart : apart;
+
+			if ((a->flags ^ b->flags) & (RUN_SACKED | RUN_LOST))
+				cost |= 1ull << 40;
+			if (cost < best_cost) {
+				best_cost = cost;
+				best = i;
+			}
+		}
+		if (best_cost >> 40) {
+			tcp->runs[best].flags &= (uint8_t)~RUN_SACKED;
+			tcp->runs[best + 1].flags &= (uint8_t)~RUN_SACKED;
+		}
+		join(tcp, best);
+	}
+}
+
+/* Splits the run that holds seq, so that a run begins there. Returns its index. */
+static unsigned int split_at(struct tcp *tcp, uint32_t seq)
+{
+	for (unsigned int i = 0; i < tcp->n_runs; i++) {
+		struct tcp_run *r = &tcp->runs[i];
+
+		if (SEQ_LE(seq, r->start))
+			return i;
+		if (SEQ_GE(seq, r->end))
+			continue;
+		memmove(r + 1, r, (tcp->n_runs - i) * sizeof(*r));
+		tcp->n_runs++;
+		r[0].end = seq;
+		r[1].start = seq;
+		return i + 1;
+	}
+	return tcp->n_runs;
+}
+
+void runs_sent(struct tcp *tcp, uint32_t start, uint32_t end, uint32_t now_us)
+{
+	struct tcp_run *last = tcp->n_runs ? &tcp->runs[tcp->n_runs - 1] : NULL;
+
+	if (last && last->end == start && !last->flags && last->sent_us == now_us) {
+		last->end = end;
+		return;
+	}
+	make_room(tcp);
+	tcp->runs[tcp->n_runs++] = (struct tcp_run){ start, end, now_us, 0 };
+}
+
+void runs_resent(struct tcp *tcp, uint32_t start, uint32_t end, uint32_t now_us)
+{
+	unsigned int i;
+
+	make_room(tcp);
+	i = split_at(tcp, start);
+	split_at(tcp, end);
+	for (; i < tcp->n_runs && SEQ_LT(tcp->runs[i].start, end); i++) {
+		tcp->runs[i].sent_us = now_us;
+		tcp->runs[i].flags = (uint8_t)((tcp->runs[i].flags & ~RUN_LOST) | RUN_RETRANS);
+	}
+	tidy(tcp);
+}
+
+struct tcp_run *runs_next_lost(struct tcp *tcp)
+{
+	for (unsigned int i = 0; i < tcp->n_runs; i++) {
+		if (tcp->runs[i].flags & RUN_LOST)
+			return &tcp->runs[i];
+	}
+	return NULL;
+}
+
+/* RFC 6675's pipe: sent, neither SACKed nor lost. */
+uint32_t runs_in_flight(const struct tcp *tcp)
+{
+	uint32_t bytes = 0;
+
+	for (unsigned int i = 0; i < tcp->n_runs; i++) {
+		if (!(tcp->runs[i].flags & (RUN_SACKED | RUN_LOST)))
+			bytes += tcp->runs[i].end - tcp->runs[i].start;
+	}
+	return bytes;
+}
+
+void tcp_rtt_sample(struct tcp *tcp, uint32_t rtt_us)
+{
+	uint32_t apart;
+
+	if (!rtt_us)
+		rtt_us = 1;
+	if (!tcp->min_rtt_us || rtt_us < tcp->min_rtt_us)
+		tcp->min_rtt_us = rtt_us;
+	if (!tcp->srtt_us) {
+		tcp->srtt_us = rtt_us;
+		tcp->rttvar_us = rtt_us / 2;
+	} else {
+		apart = rtt_us > tcp->srtt_us ? rtt_us - tcp->srtt_us : tcp->srtt_us - rtt_us;
+		tcp->rttvar_us = (3 * tcp->rttvar_us + apart) / 4;
+		tcp->srtt_us = (uint32_t)((7ull * tcp->srtt_us + rtt_us) / 8);
+	}
+	tcp->rto_us = tcp->srtt_us + max_u32(4 * tcp->rttvar_us, TCP_RTO_MIN_US);
+	tcp->rto_us = min_u32(tcp->rto_us, TCP_RTO_MAX_US);
+}
+
+/* RFC 8985 6.2 step 2: the most recently sent among what was delivered. */
+static void rack_note(struct shard *shard, struct tcp *tcp, const struct tcp_run *run, bool may_sample)
+{
+	uint32_t rtt = (uint32_t)shard->now_us - run->sent_us;
+
+	/* An answer that came faster than any before belongs to the first transmission. */
+	if (run->flags & RUN_RETRANS && rtt < tcp->min_rtt_us)
+		return;
+	if (may_sample && !(run->flags & RUN_RETRANS))
+		tcp_rtt_sample(tcp, rtt);
+	if (!tcp->rack_valid || SEQ_LT(tcp->rack_sent_us, run->sent_us) ||
+	    (tcp->rack_sent_us == run->sent_us && SEQ_LT(tcp->rack_end, run->end))) {
+		tcp->rack_valid = true;
+		tcp->rack_sent_us = run->sent_us;
+		tcp->rack_end = run->end;
+		tcp->rack_rtt_us = rtt;
+	}
+}
+
+/* Drops what a cumulative acknowledgement covers. */
+static void runs_acked(struct shard *shard, struct tcp *tcp, uint32_t una)
+{
+	while (tcp->n_runs && SEQ_LE(tcp->runs[0].end, una)) {
+		if (!(tcp->runs[0].flags & RUN_SACKED))
+			rack_note(shard, tcp, &tcp->runs[0], tcp->runs[0].end == una || tcp->n_runs == 1);
+		remove_run(tcp, 0);
+	}
+	if (tcp->n_runs && SEQ_LT(tcp->runs[0].start, una)) {
+		rack_note(shard, tcp, &tcp->runs[0], true);
+		tcp->runs[0].start = una;
+	}
+}
+
+/* RFC 6675 4: marks what a block covers. Returns the bytes that are new in it. */
+static uint32_t runs_sack(struct shard *shard, struct tcp *tcp, const struct sack_block *b)
+{
+	uint32_t fresh = 0;
+	unsigned int i;
+
+	if (!SEQ_LT(b->start, b->end) || SEQ_LT(b->start, tcp->snd_una) || SEQ_GT(b->end, tcp->snd_nxt))
+		return 0;
+	make_room(tcp);
+	i = split_at(tcp, b->start);
+	split_at(tcp, b->end);
+	for (; i < tcp->n_runs && SEQ_LE(tcp->runs[i].end, b->end); i++) {
+		struct tcp_run *r = &tcp->runs[i];
+
+		if (r->flags & RUN_SACKED)
+			continue;
+		fresh += r->end - r->start;
+		if (tcp->rack_valid && SEQ_LT(r->end, tcp->rack_end) && !(r->flags & RUN_RETRANS))
+			tcp->reordering_seen = true;
+		rack_note(shard, tcp, r, true);
+		r->flags = (uint8_t)((r->flags & RUN_RETRANS) | RUN_SACKED);
+	}
+	tidy(tcp);
+	return fresh;
+}
+
+/* RFC 8985 6.2 step 4: a quarter of the shortest round trip at first, more as reordering shows. */
+static uint32_t reordering_window(const struct tcp *tcp)
+{
+	uint32_t window;
+
+	if (!tcp->reordering_seen && (tcp_is(tcp, TCPB_RECOVERY) || tcp->dup_acks >= 3))
+		return 0;
+	window = (uint32_t)((uint64_t)tcp->min_rtt_us * (1u + tcp->reo_steps) / 4);
+	return min_u32(max_u32(window, 1000), max_u32(tcp->srtt_us, 1000));
+}
+
+static void enter_recovery(struct tcp *tcp)
+{
+	uint32_t flight;
+
+	if (tcp_is(tcp, TCPB_RECOVERY))
+		return;
+	flight = runs_in_flight(tcp);
+	tcp->bits |= TCPB_RECOVERY;
+	tcp->recovery_end = tcp->snd_nxt;
+	tcp->retrans_ts = 0;
+	/* A queue on the way was full: somewhat less than what was in it does not fill it again. */
+	tcp->cwnd = max_u32(flight / 10 * 7, 16u * tcp->mss);
+}
+
+/* RFC 8985 6.2 step 5. Returns the microseconds after which to look again, 0: nothing waits. */
+static uint32_t detect_loss(struct shard *shard, struct tcp *tcp)
+{
+	uint32_t now = (uint32_t)shard->now_us, wait = 0, window;
+	bool lost = false;
+
+	if (!tcp->rack_valid)
+		return 0;
+	window = reordering_window(tcp);
+	for (unsigned int i = 0; i < tcp->n_runs; i++) {
+		struct tcp_run *r = &tcp->runs[i];
+		int32_t left;
+
+		if (r->flags & (RUN_SACKED | RUN_LOST))
+			continue;
+		if (SEQ_GT(r->sent_us, tcp->rack_sent_us) ||
+		    (r->sent_us == tcp->rack_sent_us && SEQ_GE(r->end, tcp->rack_end)))
+			continue;
+		left = (int32_t)(r->sent_us + tcp->rack_rtt_us + window - now);
+		if (left <= 0) {
+			r->flags |= RUN_LOST;
+			lost = true;
+		} else {
+			wait = max_u32(wait, (uint32_t)left);
+		}
+	}
+	if (lost)
+		enter_recovery(tcp);
+	tidy(tcp);
+	return wait;
+}
+
+void tcp_recovery_reorder(struct shard *shard, struct flow *flow)
+{
+	uint32_t wait = detect_loss(shard, &flow->tcp);
+
+	flow->tcp.reo_due_us = wait ? shard->now_us + wait : 0;
+}
+
+/* RFC 3522: the acknowledgement was caused by the original, as its echoed timestamp is older than the repetition. */
+static bool is_spurious(const struct tcp *tcp, const struct tcp_header *h)
+{
+	return tcp_is(tcp, TCPB_TS) && h->options.has_ts && tcp->retrans_ts &&
+	       SEQ_LT(h->options.ts_ecr, tcp->retrans_ts);
+}
+
+static void undo(struct shard *shard, struct tcp *tcp)
+{
+	for (unsigned int i = 0; i < tcp->n_runs; i++)
+		tcp->runs[i].flags &= (uint8_t)~RUN_LOST;
+	tidy(tcp);
+	tcp->bits &= ~(uint32_t)(TCPB_RECOVERY | TCPB_RTO_TRIED);
+	tcp->cwnd = UINT32_MAX;
+	tcp->retries = 0;
+	if (tcp->reo_steps < 4)
+		tcp->reo_steps++;
+	count_add(&shard->counters, COUNT_TCP_SPURIOUS, 1);
+}
+
+static void grow_window(struct tcp *tcp, uint32_t acked)
+{
+	if (tcp->cwnd == UINT32_MAX)
+		return;
+	tcp->cwnd += min_u32(acked, 4u << 20);
+	if (tcp->cwnd >= 2 * tcp->snd_wnd_max)
+		tcp->cwnd = UINT32_MAX;
+}
+
+void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_header *h, uint32_t acked)
+{
+	struct tcp *tcp = &flow->tcp;
+	uint32_t sacked = 0;
+
+	if (acked) {
+		if (tcp_is(tcp, TCPB_RECOVERY) && is_spurious(tcp, h))
+			undo(shard, tcp);
+		runs_acked(shard, tcp, tcp->snd_una);
+		tcp->retries = 0;
+		tcp->dup_acks = 0;
+		tcp->bits &= ~(uint32_t)TCPB_TLP_SENT;
+		tcp->rto_due_us = 0;
+		grow_window(tcp, acked);
+	}
+	for (unsigned int i = 0; i < h->options.n_sack && tcp_is(tcp, TCPB_SACK); i++)
+		sacked += runs_sack(shard, tcp, &h->options.sack[i]);
+	if (tcp_is(tcp, TCPB_RECOVERY) && SEQ_GE(tcp->snd_una, tcp->recovery_end))
+		tcp->bits &= ~(uint32_t)(TCPB_RECOVERY | TCPB_RTO_TRIED);
+	if (!tcp_is(tcp, TCPB_SACK) && tcp->n_runs) {
+		/* RFC 6582: without SACK three duplicates say that the first segment is lost; in recovery a partial ACK does. */
+		struct tcp_run *first = &tcp->runs[0];
+
+		if ((!acked && tcp->dup_acks == 3) || (acked && tcp_is(tcp, TCPB_RECOVERY))) {
+			enter_recovery(tcp);
+			make_room(tcp);
+			if (first->end - first->start > tcp->mss)
+				split_at(tcp, first->start + tcp->mss);
+			tcp->runs[0].flags |= RUN_LOST;
+		}
+		return;
+	}
+	if (sacked || acked || tcp_is(tcp, TCPB_RECOVERY))
+		tcp_recovery_reorder(shard, flow);
+}
+
+void tcp_recovery_rto(struct shard *shard, struct flow *flow)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	tcp->rto_due_us = 0;
+	if (!tcp->n_runs && !tcp_is(tcp, TCPB_FIN_SENT))
+		return;
+	count_add(&shard->counters, COUNT_TCP_RTO, 1);
+	if (++tcp->retries > TCP_RETRIES) {
+		tcp->bits |= TCPB_ABORT;
+		return;
+	}
+	tcp->bits &= ~(uint32_t)TCPB_RECOVERY;
+	enter_recovery(tcp);
+	tcp->bits |= TCPB_RTO_TRIED;
+	tcp->cwnd = 2u * tcp->mss;
+	/* RFC 6675 5.1: what was SACKed may have been dropped again; it is kept as such the first time only. */
+	for (unsigned int i = 0; i < tcp->n_runs; i++) {
+		if (tcp->retries > 1)
+			tcp->runs[i].flags &= (uint8_t)~RUN_SACKED;
+		if (!(tcp->runs[i].flags & RUN_SACKED))
+			tcp->runs[i].flags |= RUN_LOST;
+	}
+	tidy(tcp);
+	tcp->rto_us = min_u32(tcp->rto_us * 2, TCP_RTO_MAX_US);
+	if (tcp_is(tcp, TCPB_FIN_SENT) && !tcp_is(tcp, TCPB_FIN_ACKED))
+		tcp->bits &= ~(uint32_t)TCPB_FIN_SENT;
+}
+
+/* RFC 8985 7.3: new data if there is any, else the last segment again. */
+void tcp_recovery_tlp(struct shard *shard, struct flow *flow)
+{
+	struct tcp *tcp = &flow->tcp;
+	struct tcp_run *last;
+
+	tcp->tlp_due_us = 0;
+	if (!tcp->n_runs || tcp_is(tcp, TCPB_RECOVERY))
+		return;
+	tcp->bits |= TCPB_TLP_SENT;
+	count_add(&shard->counters, COUNT_TCP_TLP, 1);
+	make_room(tcp);
+	last = &tcp->runs[tcp->n_runs - 1];
+	if (last->flags & RUN_SACKED)
+		return;
+	if (last->end - last->start > tcp->mss) {
+		split_at(tcp, last->end - tcp->mss);
+		last = &tcp->runs[tcp->n_runs - 1];
+	}
+	last->flags |= RUN_LOST;
+}
+
+void tcp_recovery_timers(struct shard *shard, struct flow *flow)
+{
+	struct tcp *tcp = &flow->tcp;
+	bool outstanding = tcp->n_runs || (tcp_is(tcp, TCPB_FIN_SENT) && !tcp_is(tcp, TCPB_FIN_ACKED));
+	uint32_t pto;
+
+	if (!outstanding) {
+		tcp->rto_due_us = tcp->tlp_due_us = tcp->reo_due_us = 0;
+		return;
+	}
+	if (!tcp->rto_due_us)
+		tcp->rto_due_us = shard->now_us + tcp->rto_us;
+	if (tcp_is(tcp, TCPB_RECOVERY | TCPB_TLP_SENT) || !tcp->n_runs || !tcp->srtt_us || !tcp_is(tcp, TCPB_SACK)) {
+		tcp->tlp_due_us = 0;
+		return;
+	}
+	/* RFC 8985 7.2: two round trips, and the time for which a lone segment's acknowledgement may be delayed. */
+	pto = max_u32(2 * tcp->srtt_us + 2 * tcp->rttvar_us, TCP_PTO_MIN_US);
+	if (runs_in_flight(tcp) <= tcp->mss)
+		pto += TCP_DELAYED_ACK_US;
+	tcp->tlp_due_us = shard->now_us + pto;
+	if (tcp->tlp_due_us >= tcp->rto_due_us)
+		tcp->tlp_due_us = 0;
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The window offered to the guest: what the socket's send buffer takes for sure, and the flow's share
+ * of the pool. Without the share the send buffer would never be full, and the kernel only lets a
+ * buffer grow whose owner has met its end. What goes beyond the send buffer is reserved in the pool,
+ * so that payload inside the window always finds room.
+ */
+#include "tcp_internal.h"
+
+static uint32_t min_u32(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
+/* The bytes of the pool that this flow may be promised: less as the pool fills, so that all get some. */
+static uint32_t share_of(const struct shard *shard, const struct tcp *tcp)
+{
+	uint64_t left = (pool_unpromised(&shard->pool) + tcp->reserved) / 16;
+
+	return left > TCP_SHARE_MAX ? TCP_SHARE_MAX : (uint32_t)left;
+}
+
+/* Payload in order that the socket has not taken yet. */
+static uint32_t backlog(const struct tcp *tcp)
+{
+	return tcp->rcv_nxt - tcp->host_nxt - (tcp_is(tcp, TCPB_GUEST_FIN) ? 1 : 0);
+}
+
+static void reserve(struct shard *shard, struct tcp *tcp)
+{
+	uint32_t room = tcp->send_room > tcp->given ? tcp->send_room - tcp->given : 0;
+	uint32_t open = SEQ_GT(tcp->rcv_adv, tcp->rcv_nxt) ? tcp->rcv_adv - tcp->rcv_nxt : 0;
+	uint32_t need = open > room ? open - room : 0;
+
+	shard->pool.reserved += need;
+	shard->pool.reserved -= tcp->reserved;
+	tcp->reserved = need;
+}
+
+static void ask_socket(struct flow *flow)
+{
+	struct hostsock_info info;
+
+	hostsock_info(flow->fd, &info);
+	flow->tcp.send_room = info.send_room;
+	flow->tcp.given = 0;
+}
+
+static uint32_t window_of(const struct shard *shard, const struct tcp *tcp)
+{
+	uint32_t room = tcp->send_room > tcp->given ? tcp->send_room - tcp->given : 0;
+	uint32_t window = min_u32(room + share_of(shard, tcp), TCP_WINDOW_MAX);
+	uint32_t waiting = backlog(tcp);
+
+	return window > waiting ? window - waiting : 0;
+}
+
+void tcp_window_init(struct shard *shard, struct flow *flow)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	ask_socket(flow);
+	tcp->rcv_adv = tcp->rcv_nxt + window_of(shard, tcp);
+	reserve(shard, tcp);
+}
+
+bool tcp_window_update(struct shard *shard, struct flow *flow)
+{
+	struct tcp *tcp = &flow->tcp;
+	uint32_t open = SEQ_GT(tcp->rcv_adv, tcp->rcv_nxt) ? tcp->rcv_adv - tcp->rcv_nxt : 0;
+	uint32_t offered = tcp->last_ack + tcp->last_wnd - tcp->rcv_nxt;
+	uint32_t window;
+
+	/* While little of what was offered is used, nothing new is to be learnt. */
+	if (!tcp_is(tcp, TCPB_WND_UPDATE) && tcp->given < tcp->send_room / 4 && open > tcp->send_room / 2) {
+		reserve(shard, tcp);
+		return false;
+	}
+	tcp->bits &= ~(uint32_t)TCPB_WND_UPDATE;
+	ask_socket(flow);
+	window = window_of(shard, tcp);
+	/* RFC 9293 3.8.6.2.2: no silly windows, and the right edge never goes back. */
+	if (window >= open + min_u32(tcp->mss, TCP_WINDOW_MAX / 2))
+		tcp->rcv_adv = tcp->rcv_nxt + window;
+	reserve(shard, tcp);
+	if ((int32_t)offered < 0)
+		offered = 0;
+	open = SEQ_GT(tcp->rcv_adv, tcp->rcv_nxt) ? tcp->rcv_adv - tcp->rcv_nxt : 0;
+	return open > offered && open - offered >= min_u32(2u * tcp->mss, open / 2 + 1);
+}
+
+void tcp_window_release(struct shard *shard, struct flow *flow)
+{
+	shard->pool.reserved -= flow->tcp.reserved;
+	flow->tcp.reserved = 0;
+}
