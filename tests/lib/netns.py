@@ -80,7 +80,8 @@ class Namespace:
         family = family or (socket.AF_INET6 if ":" in addr else socket.AF_INET)
         with self:
             sock = socket.socket(family, kind)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         host, _, scope = addr.partition("%")
@@ -130,6 +131,7 @@ class Net:
         self.host = Namespace("h")
         self.remote = Namespace("r")
         self.host.sysctl("net.ipv4.ping_group_range", "0 2147483647")
+        self.host.sysctl("net.ipv4.ip_unprivileged_port_start", 0)
         self.host.resolv_conf("" if offline else RESOLV_CONF)
         if not offline:
             self.connect()

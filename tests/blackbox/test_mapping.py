@@ -1,0 +1,259 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Whose address is whose: the host's loopback, the gateway, resolvers, guests on other addresses, link-local."""
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+import rawtcp
+from netns import DNS4, FAR4, FAR6, GW4, GW6, HOST4, HOST6
+from suite import main, rows, test
+
+PORT = 7000
+LOOP = {4: "127.0.0.1", 6: "::1"}
+GATEWAY = {4: GW4, 6: GW6}
+LL = "fe80::5054:ff:fe12:3456"
+
+
+def is_udp(port):
+    return lambda f: f.kind == "udp" and f.dport == port
+
+
+def tcp_works(conn, peer):
+    peer.settimeout(10)
+    conn.write(b"ping")
+    assert peer.recv(10) == b"ping"
+    peer.sendall(b"pong")
+    assert conn.wait_data(4) == b"pong"
+
+
+def udp_both_ways(guest, sock, addr, port):
+    """A datagram from the guest and the answer; returns where the server saw it come from."""
+    guest.send(guest.udp(addr, port, b"ask", sport=41000))
+    data, where = sock.recvfrom(100)
+    assert data == b"ask"
+    sock.sendto(b"answer", where)
+    answer = guest.expect(is_udp(41000), "the answer")
+    assert (answer.src, answer.data) == (addr, b"answer")
+    return where
+
+
+def quiet(sock):
+    sock.settimeout(0.4)
+    try:
+        got = sock.recvfrom(1000)
+    except TimeoutError:
+        return
+    raise AssertionError("it was let through: %s" % (got,))
+
+
+@rows(("TCP from the host's loopback comes from the gateway's address (IPv4)", 4),
+      ("TCP from the host's loopback comes from the gateway's address (IPv6)", 6))
+def _(case, version):
+    guest = case.joined("-t", PORT)
+    peer = case.net.host.tcp_client(LOOP[version], PORT, blocking=False)
+    conn = rawtcp.accept(guest, PORT)
+    assert conn.remote == GATEWAY[version], conn.remote
+    assert conn.local in (HOST4, HOST6, LL)
+    tcp_works(conn, peer)
+
+
+@rows(("UDP from the host's loopback comes from the gateway's address (IPv4)", 4),
+      ("UDP from the host's loopback comes from the gateway's address (IPv6)", 6))
+def _(case, version):
+    guest = case.joined("-u", PORT)
+    sock = case.net.host.udp(LOOP[version])
+    sock.sendto(b"hello", (LOOP[version], PORT))
+    got = guest.expect(is_udp(PORT), "the datagram")
+    assert got.src == GATEWAY[version] and got.sport == sock.getsockname()[1]
+    guest.send(guest.udp(got.src, got.sport, b"reply", sport=PORT, src=got.dst))
+    data, where = sock.recvfrom(10)
+    assert data == b"reply" and where[:2] == (LOOP[version], PORT)
+
+
+@rows(("TCP to the gateway reaches the host's loopback (IPv4)", 4), ("TCP to the gateway reaches the host's loopback (IPv6)",
+                                                                    6))
+def _(case, version):
+    guest = case.joined()
+    server = case.net.host.tcp_server(LOOP[version])
+    conn = rawtcp.connect(guest, GATEWAY[version], server.getsockname()[1])
+    peer, where = server.accept()
+    assert where[0] == LOOP[version]
+    tcp_works(conn, peer)
+
+
+@rows(("UDP to the gateway reaches the host's loopback (IPv4)", 4), ("UDP to the gateway reaches the host's loopback (IPv6)",
+                                                                    6))
+def _(case, version):
+    guest = case.joined()
+    sock = case.net.host.udp(LOOP[version])
+    where = udp_both_ways(guest, sock, GATEWAY[version], sock.getsockname()[1])
+    assert where[0] == LOOP[version]
+
+
+@test
+def with_no_map_gw_the_gateway_is_the_real_one(case):
+    guest = case.joined("--no-map-gw")
+    wrong = case.net.host.udp("127.0.0.1", 5000)
+    right = case.net.remote.udp(GW4, 5000)
+    udp_both_ways(guest, right, GW4, 5000)
+    quiet(wrong)
+
+
+@rows(("map-host-loopback moves the loopback to another address (IPv4)", 4, "192.0.2.99"),
+      ("map-host-loopback moves the loopback to another address (IPv6)", 6, "2001:db8::99"))
+def _(case, version, addr):
+    guest = case.joined("--map-host-loopback", addr, "-t", PORT)
+    sock = case.net.host.udp(LOOP[version], 5000)
+    udp_both_ways(guest, sock, addr, 5000)
+    peer = case.net.host.tcp_client(LOOP[version], PORT, blocking=False)
+    conn = rawtcp.accept(guest, PORT)
+    assert conn.remote == addr
+    tcp_works(conn, peer)
+
+
+@test
+def map_host_loopback_none_leaves_the_loopback_alone(case):
+    guest = case.joined("--map-host-loopback", "none")
+    wrong = case.net.host.udp("127.0.0.1", 5000)
+    right = case.net.remote.udp(GW4, 5000)
+    udp_both_ways(guest, right, GW4, 5000)
+    quiet(wrong)
+
+
+@rows(("map-guest-addr leads to the host's own address (IPv4)", "192.0.2.98", HOST4),
+      ("map-guest-addr leads to the host's own address (IPv6)", "2001:db8::98", HOST6))
+def _(case, addr, host):
+    guest = case.joined("--map-guest-addr", addr)
+    sock = case.net.host.udp(host, 5000)
+    where = udp_both_ways(guest, sock, addr, 5000)
+    assert where[0] == host
+    server = case.net.host.tcp_server(host)
+    conn = rawtcp.connect(guest, addr, server.getsockname()[1])
+    tcp_works(conn, server.accept()[0])
+
+
+@test
+def a_connection_from_the_hosts_own_address_is_seen_under_map_guest_addr(case):
+    guest = case.joined("--map-guest-addr", "192.0.2.98", "-t", PORT)
+    peer = case.net.host.tcp_client(HOST4, PORT, source=HOST4, blocking=False)
+    conn = rawtcp.accept(guest, PORT)
+    assert conn.remote == "192.0.2.98", conn.remote
+    tcp_works(conn, peer)
+
+
+@test
+def a_loopback_resolver_is_reached_through_the_gateway(case):
+    case.net.host.resolv_conf("nameserver 127.0.0.1\n")
+    guest = case.joined()
+    sock = case.net.host.udp("127.0.0.1", 53)
+    udp_both_ways(guest, sock, GW4, 53)
+
+
+@test
+def a_resolver_that_is_the_gateway_is_not_shadowed_by_the_loopback(case):
+    case.net.host.resolv_conf("nameserver %s\n" % GW4)
+    guest = case.joined()
+    sock = case.net.remote.udp(GW4, 53)
+    guest.send(guest.udp(GW4, 53, b"ask", sport=41000))
+    assert sock.recvfrom(10)[0] == b"ask"
+
+
+@rows(("dns-forward leads to the host's resolver", (), DNS4), ("dns-host names the resolver for dns-forward",
+                                                              ("--dns-host", FAR4), FAR4))
+def _(case, options, resolver):
+    guest = case.joined("--dns-forward", "169.254.1.1", *options)
+    sock = case.net.remote.udp(resolver, 53)
+    udp_both_ways(guest, sock, "169.254.1.1", 53)
+    server = case.net.remote.tcp_server(resolver, 53)
+    conn = rawtcp.connect(guest, "169.254.1.1", 53)
+    tcp_works(conn, server.accept()[0])
+
+
+@test
+def dns_forward_works_over_ipv6(case):
+    guest = case.joined("--dns-forward", "2001:db8::53:53")
+    sock = case.net.remote.udp("2001:db8:51::53", 53)
+    udp_both_ways(guest, sock, "2001:db8::53:53", 53)
+
+
+@test
+def dns_forward_leaves_other_ports_alone(case):
+    guest = case.joined("--dns-forward", FAR4)
+    sock = case.net.remote.udp(FAR4, 54)
+    udp_both_ways(guest, sock, FAR4, 54)
+
+
+@rows(("a guest on another address is served by TCP and UDP (IPv4)", "192.0.2.150", None),
+      ("a guest on another address is served by TCP and UDP (IPv6)", None, "2001:db8::150"))
+def _(case, ip4, ip6):
+    case.start("-t", PORT, "-u", PORT)
+    guest = case.guest(ip4=ip4 or HOST4, ip6=ip6 or HOST6)
+    addr, host = (FAR4, HOST4) if ip4 else (FAR6, HOST6)
+    sock = case.net.remote.udp(addr)
+    where = udp_both_ways(guest, sock, addr, sock.getsockname()[1])
+    assert where[0] == host, "the guest's own address left the host"
+    peer = case.net.remote.tcp_client(host, PORT, source=addr, blocking=False)
+    conn = rawtcp.accept(guest, PORT)
+    assert conn.local == (ip4 or ip6), "sent to %s" % conn.local
+    tcp_works(conn, peer)
+
+
+@test
+def an_address_given_by_option_is_replaced_by_the_hosts_on_the_way_out(case):
+    case.start("-a", "10.1.2.3", "-n", "24", "-g", "10.1.2.1")
+    guest = case.guest(ip4="10.1.2.3", resolve=False)
+    guest.alive("10.1.2.1")
+    sock = case.net.remote.udp(FAR4)
+    assert udp_both_ways(guest, sock, FAR4, sock.getsockname()[1])[0] == HOST4
+
+
+@test
+def a_link_local_peer_of_the_host_is_reached_and_sees_no_guest_address(case):
+    guest = case.joined()
+    case.net.remote.batch("addr add fe80::77/64 dev r0 nodad\n")
+    sock = case.net.remote.udp("fe80::77%r0", 6000)
+    where = udp_both_ways(guest, sock, "fe80::77", 6000)
+    assert where[0].startswith("fe80:") and where[0].split("%")[0] != LL
+
+
+@test
+def a_link_local_connection_to_a_forwarded_port_arrives(case):
+    guest = case.joined("-t", PORT)
+    case.net.remote.batch("addr add fe80::77/64 dev r0 nodad\n")
+    with case.net.host:
+        import json
+        import subprocess
+        out = subprocess.run(("ip", "-j", "-6", "addr", "show", "dev", "h0"), capture_output=True, check=True).stdout
+    host_ll = next(a["local"] for a in json.loads(out)[0]["addr_info"] if a["scope"] == "link")
+    peer = case.net.remote.tcp_client(host_ll + "%r0", PORT, blocking=False)
+    conn = rawtcp.accept(guest, PORT)
+    assert conn.remote.startswith("fe80:") and conn.local.startswith("fe80:"), "a mix of scopes"
+    tcp_works(conn, peer)
+
+
+@rows(("the outbound address is used as source (IPv4)", "192.0.2.3", FAR4), ("the outbound address is used as source (IPv6)",
+                                                                           "2001:db8::3", FAR6))
+def _(case, addr, far):
+    case.net.host.batch("addr add %s dev h0\n" % (addr + "/24" if "." in addr else addr + "/64 nodad"))
+    guest = case.joined("-o", addr)
+    sock = case.net.remote.udp(far)
+    assert udp_both_ways(guest, sock, far, sock.getsockname()[1])[0] == addr
+    server = case.net.remote.tcp_server(far)
+    conn = rawtcp.connect(guest, far, server.getsockname()[1])
+    peer, where = server.accept()
+    assert where[0] == addr
+    tcp_works(conn, peer)
+
+
+@rows(("ipv4-only passes no IPv6", "-4", FAR6), ("ipv6-only passes no IPv4", "-6", FAR4))
+def _(case, option, addr):
+    case.start(option)
+    guest = case.guest(resolve=False)
+    sock = case.net.remote.udp(addr, 5000)
+    guest.send(guest.udp(addr, 5000, b"x"))
+    quiet(sock)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
