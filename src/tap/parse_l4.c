@@ -165,10 +165,19 @@ static const struct embedded_rule {
 		  { IPPROTO_ICMPV6, ICMP_HEADER_LEN, key_of_echo } },
 };
 
+/* A mapped IPv4 address in an embedded IPv6 header would give the key of an IPv4 flow. */
+static bool embedded_is_valid(enum ip_version version, const struct embedded *e)
+{
+	return ip_version_of(&e->src) == version && ip_version_of(&e->dst) == version &&
+	       !ip_is_any(&e->dst);
+}
+
 /* Makes the key of the flow that an embedded packet belongs to; proto stays 0 if it is of none. */
 static enum drop key_of_embedded(struct flow_key *key, enum ip_version version,
 				 const struct embedded *e)
 {
+	if (!embedded_is_valid(version, e))
+		return DROP_ICMP_TYPE;
 	for (int i = 0; i < 3; i++) {
 		const struct embedded_rule *rule = &embedded_rules[version][i];
 

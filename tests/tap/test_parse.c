@@ -156,6 +156,8 @@ static const struct parse_case {
 	  REFUSED(ERROR4, DROP_L4_LENGTH, { L4_4 + 8, 0x4f }) },
 	{ "an ICMPv6 error whose packet is IPv4 is refused",
 	  REFUSED(ERROR6, DROP_L4_LENGTH, { L4_6 + 8, 0x45 }) },
+	{ "an error about a packet to no address is refused",
+	  REFUSED(ERROR4, DROP_ICMP_TYPE, { L4_4 + 24, 0 }, { L4_4 + 26, 0 }, { L4_4 + 27, 0 }) },
 	{ "an ICMPv6 error about an unknown header is refused",
 	  REFUSED(ERROR6, DROP_ICMP_TYPE, { L4_6 + 8 + 6, 50 }) },
 	/* clang-format on */
