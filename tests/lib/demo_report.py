@@ -8,10 +8,13 @@ import time
 
 import topology
 
-# Counters that tell what each thread did; the rest is shown only if it is a drop.
+# Counters that tell what each thread did; drops are shown too, whatever their reason.
 SHOWN = ("rx-frames", "tx-frames", "batches-inline", "batches-ring", "frames-inline", "frames-ring",
-         "frames-own", "flows-opened", "tcp-rx-bytes", "tcp-tx-bytes", "udp-rx", "udp-tx", "icmp-rx",
-         "icmp-tx", "tcp-in-window", "tcp-rto", "tcp-retrans")
+         "frames-own", "flows-opened", "accepted", "tcp-rx-bytes", "tcp-tx-bytes", "tcp-retrans",
+         "udp-rx", "udp-tx", "icmp-rx", "icmp-tx")
+# Those that only a shard counts.
+OF_SHARDS = ("tcp-rx-bytes", "tcp-tx-bytes", "udp-rx", "udp-tx", "icmp-rx")
+
 
 
 def progress(step, text):
@@ -51,23 +54,23 @@ class Report:
               f"{time.monotonic() - self.begun:.0f} s after the build", flush=True)
 
     def check_shards(self, counters, shards):
-        """Whether every shard ran frames of its own."""
-        counts = [sum(counters.get(name, {}).get(f"shard{i}", 0)
-                      for name in ("frames-inline", "frames-ring", "frames-own", "tcp-tx-bytes"))
+        """Whether every shard carried something."""
+        counts = [sum(counters.get(name, {}).get(f"shard{i}", 0) for name in OF_SHARDS)
                   for i in range(shards)]
-        self.add("shards", all(counts), f"{shards} shards", 0)
+        shares = ", ".join(f"{100 * count // max(1, sum(counts))} %" for count in counts)
+        self.add("shards", all(counts), f"of the payload: {shares}", 0)
 
 
 def print_counters(counters):
     """The table of counters, one column a thread."""
-    rows = {name: row for name, row in counters.items() if name in SHOWN}
+    rows = {name: row for name, row in counters.items() if name in SHOWN or name.startswith("drop-")}
     if not rows:
         print("\nno counters were printed")
         return
     columns = list(next(iter(rows.values())))
-    print("\n  " + f"{'counter':<16}" + "".join(f"{column:>14}" for column in columns))
+    print("\n  " + f"{'counter':<20}" + "".join(f"{column:>14}" for column in columns))
     for name, row in rows.items():
-        print("  " + f"{name:<16}" + "".join(f"{row[column]:>14}" for column in columns))
+        print("  " + f"{name:<20}" + "".join(f"{row[column]:>14}" for column in columns))
 
 
 def main(run):

@@ -70,7 +70,7 @@ def main():
         assert daemon.process.poll() is None, "the daemon ended:\n" + daemon.log()
         assert max(descriptors) <= descriptors[0] + 2, f"descriptors grow: {descriptors}"
         counters = daemon.counters()
-        assert not counters.get("tcp-in-window"), "payload inside the window was dropped"
+        assert not counters.get("drop-tcp-in-window"), "payload inside the window was dropped"
         status = daemon.stop()
         assert status == 0, f"the daemon ended with status {status}:\n{daemon.log()}"
     return 0
