@@ -290,15 +290,26 @@ static bool rings_are_empty(const struct shard *shard)
 	return true;
 }
 
+/*
+ * Ends a turn. Flows that found no room are run again once there is some: at once if the batch went out after all,
+ * else when the transport says so with shard_wake_tx().
+ */
+static void flush(struct shard *shard)
+{
+	if (tx_flush(shard->tx))
+		list_splice(&shard->again, &shard->waiting);
+}
+
 /* One turn, inside. */
 static void turn(struct shard *shard, const struct epoll_event *events, int n_events) ON_SHARD
 {
 	shard->now_us = shard_clock_us();
 	shard->more_sources = false;
 	count_add(&shard->counters, COUNT_LOOPS, 1);
-	if (atomic_load_explicit(&shard->tx_ready, memory_order_relaxed) &&
-	    atomic_exchange_explicit(&shard->tx_ready, false, memory_order_acq_rel) && tx_flush(shard->tx))
-		list_splice(&shard->touched, &shard->waiting);
+	if (atomic_load_explicit(&shard->tx_ready, memory_order_relaxed)) {
+		atomic_store_explicit(&shard->tx_ready, false, memory_order_seq_cst);
+		flush(shard);
+	}
 	list_splice(&shard->touched, &shard->again);
 	flow_reclaim(shard);
 	for (int i = 0; i < n_events; i++)
@@ -307,8 +318,7 @@ static void turn(struct shard *shard, const struct epoll_event *events, int n_ev
 		shard_drain_ring(shard, i);
 	run_timers(shard);
 	run_touched(shard);
-	if (!tx_flush(shard->tx))
-		shard->tx->blocked = true;
+	flush(shard);
 }
 
 bool shard_try_enter(struct shard *shard)
@@ -334,7 +344,7 @@ void shard_leave(struct shard *shard)
 	bool more;
 
 	run_touched(shard);
-	tx_flush(shard->tx);
+	flush(shard);
 	arm_timer(shard);
 	more = !list_is_empty(&shard->again);
 	pthread_mutex_unlock(&shard->inside);
