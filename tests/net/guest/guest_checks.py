@@ -24,7 +24,7 @@ def report(name, passed, detail, seconds):
 def main():
     size = SIZES[guest.accelerator()]
     with topology.Topology("taploom-guest", data=size) as net:
-        daemon = net.taploom("-t", guest.FORWARDED, "-u", guest.FORWARDED, *os.environ.get("TAPLOOM_OPTIONS", "").split())
+        daemon = net.taploom("-t", guest.FORWARDED, "-u", guest.FORWARDED, "--shards", "2")
         values = guest.settings(net, size=size, checks=" ".join(sys.argv[1:]))
         failed = guest.Guest(net, guest.stream_device(daemon.socket), values).run_checks(report)
         if failed or daemon.process.poll() is not None:
