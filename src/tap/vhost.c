@@ -77,7 +77,9 @@ static void disconnect(struct vhost *vhost)
 	close_fd(&vhost->fd);
 	forget_message(vhost);
 	vu_device_disconnect(&vhost->device);
+	rcu_thread_online(); /* it enters each shard */
 	shards_reset_flows(vhost->rt);
+	rcu_thread_offline();
 	vhost->announced = false;
 	log_info("vhost-user: the front-end is gone");
 	control_guest_event(vhost->rt->control, GUEST_GONE);

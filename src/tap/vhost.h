@@ -81,6 +81,8 @@ struct vu_tx {
 	unsigned int index;	/* the shard's, or n_shards for control */
 	struct vu_queue *queue; /* whose lock is held: since the first frame of the batch */
 	size_t vnet_len;	/* of that queue's header */
+	_Atomic bool
+		woken; /* the guest may have room again: set by any thread, cleared by the flush */
 	/* What is taken for the frame or burst at hand. */
 	unsigned int n_chains, n_iov, n_segs;
 	uint8_t vnet_type; /* gso_type of the burst, 0: plain frames */
@@ -144,7 +146,9 @@ void vu_tx_kicked(struct vu_port *port);
 
 /* vu_tx.c */
 void vu_tx_init(struct vu_tx *vtx, struct vhost *vhost, unsigned int index);
-/* Wakes whoever may wait for the guest. */
+/* Wakes a thread that waits for the guest, by its batch's number. Any thread. */
+void vu_tx_wake(struct vhost *vhost, unsigned int index);
+/* Wakes all of them. */
 void vu_tx_wake_all(struct vhost *vhost);
 
 /* vhost_reader.c: the thread runs what the port has; last: no other port is known to have

@@ -15,10 +15,11 @@
 #include <linux/virtio_net.h>
 #include <unistd.h>
 
-#define SMALL_FRAME 512u  /* bytes; copied whole */
-#define HEADER_COPY 256u  /* of a longer frame: all headers that are not made to annoy */
-#define WHOLE_COPY  2048u /* what control_post_frame() takes, and long chains of extension headers \
-			   */
+#define SMALL_FRAME 512u /* bytes; copied whole */
+#define HEADER_COPY 256u /* of a longer frame: all headers that are not made to annoy */
+#define WHOLE_COPY                                                                                 \
+	2048u /* what control_post_frame() takes, and long chains of extension headers             \
+	       */
 #define COPY_ALIGN 16u
 #define IP_ALIGN   2u /* before the Ethernet header, to align what follows */
 
@@ -403,7 +404,6 @@ void vu_rx_turn(struct vu_port *port, struct vu_turn *turn)
 void vu_tx_kicked(struct vu_port *port)
 {
 	struct vu_queue *queue = port->queue;
-	struct runtime *rt = port->vhost->rt;
 	uint64_t waiters;
 	bool control;
 
@@ -417,9 +417,9 @@ void vu_tx_kicked(struct vu_port *port)
 		vring_want_kick(&queue->ring, false);
 	pthread_mutex_unlock(&queue->lock);
 	for (; waiters; waiters &= waiters - 1)
-		shard_wake_tx(rt->shards[__builtin_ctzll(waiters)]);
+		vu_tx_wake(port->vhost, (unsigned int)__builtin_ctzll(waiters));
 	if (control)
-		control_wake_tx(rt->control);
+		vu_tx_wake(port->vhost, port->vhost->rt->n_shards);
 }
 
 bool vu_port_read(struct shard_source *source, struct shard *shard)

@@ -518,8 +518,13 @@ static void burst_commit(struct tx *tx, struct tx_burst *burst, size_t len,
 
 static bool flush(struct tx *tx)
 {
-	leave(vu_tx_of(tx));
-	return true;
+	struct vu_tx *vtx = vu_tx_of(tx);
+
+	leave(vtx);
+	if (atomic_load_explicit(&vtx->woken, memory_order_relaxed) &&
+	    atomic_exchange_explicit(&vtx->woken, false, memory_order_acquire))
+		tx->blocked = false;
+	return !tx->blocked;
 }
 
 static unsigned int caps(const struct tx *tx, uint16_t queue)
@@ -544,9 +549,17 @@ void vu_tx_init(struct vu_tx *vtx, struct vhost *vhost, unsigned int index)
 	vtx->index = index;
 }
 
+void vu_tx_wake(struct vhost *vhost, unsigned int index)
+{
+	atomic_store_explicit(&vhost->txs[index].woken, true, memory_order_release);
+	if (index < vhost->rt->n_shards)
+		shard_wake_tx(vhost->rt->shards[index]);
+	else
+		control_wake_tx(vhost->rt->control);
+}
+
 void vu_tx_wake_all(struct vhost *vhost)
 {
-	for (unsigned int i = 0; i < vhost->rt->n_shards; i++)
-		shard_wake_tx(vhost->rt->shards[i]);
-	control_wake_tx(vhost->rt->control);
+	for (unsigned int i = 0; i <= vhost->rt->n_shards; i++)
+		vu_tx_wake(vhost, i);
 }

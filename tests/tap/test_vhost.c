@@ -515,14 +515,16 @@ static void full_guest_is_waited_for(void **state)
 		tx_frame_commit(tx, 100, NULL);
 		n++;
 	}
-	tx_flush(tx);
 	assert_int_equal(n, NUM);
 	assert_true(tx->blocked);
+	assert_false(tx_flush(tx));
 	wakes = atomic_load(&rig->shards[0].n_wakes);
 	frame_receive(rig, 0); /* posts a buffer, and kicks as it was asked to */
 	while (shards_turn(rig))
 		;
 	assert_int_equal(atomic_load(&rig->shards[0].n_wakes), wakes + 1);
+	assert_true(tx_flush(tx));
+	assert_false(tx->blocked);
 	assert_non_null(tx_frame_begin(tx, 0, 100));
 	tx_flush(tx);
 	rig_free(rig);
