@@ -10,10 +10,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MESSAGE_HEADER sizeof(struct nlmsghdr)
+#define ATTR_HEADER    sizeof(struct nlattr)
+
 struct mnl_socket {
 	int fd;
 	struct sockaddr_nl self;
 };
+
+/* MNL_ALIGN() without the sign that -Wconversion minds. */
+static size_t aligned(size_t len)
+{
+	return (len + MNL_ALIGNTO - 1) & ~(size_t)(MNL_ALIGNTO - 1);
+}
 
 /* Sockets */
 
@@ -91,57 +100,57 @@ int mnl_socket_setsockopt(const struct mnl_socket *sock, int type, void *buf, so
 	return setsockopt(sock->fd, SOL_NETLINK, type, buf, len);
 }
 
-/* Messages: a header, then a family's own header, then attributes, each padded to MNL_ALIGNTO. */
+/* Messages: a header, then a family's own header, then attributes, each padded to 4 bytes. */
 
 struct nlmsghdr *mnl_nlmsg_put_header(void *buf)
 {
 	struct nlmsghdr *msg = buf;
 
-	memset(msg, 0, MNL_NLMSG_HDRLEN);
-	msg->nlmsg_len = MNL_NLMSG_HDRLEN;
+	memset(msg, 0, MESSAGE_HEADER);
+	msg->nlmsg_len = MESSAGE_HEADER;
 	return msg;
 }
 
 /* Where the next part of a message goes. */
 static void *message_tail(struct nlmsghdr *msg)
 {
-	return (char *)msg + MNL_ALIGN(msg->nlmsg_len);
+	return (char *)msg + aligned(msg->nlmsg_len);
 }
 
 void *mnl_nlmsg_put_extra_header(struct nlmsghdr *msg, size_t size)
 {
 	void *header = message_tail(msg);
 
-	memset(header, 0, MNL_ALIGN(size));
-	msg->nlmsg_len += (uint32_t)MNL_ALIGN(size);
+	memset(header, 0, aligned(size));
+	msg->nlmsg_len += (uint32_t)aligned(size);
 	return header;
 }
 
 void *mnl_nlmsg_get_payload(const struct nlmsghdr *msg)
 {
-	return (char *)(uintptr_t)msg + MNL_NLMSG_HDRLEN;
+	return (char *)(uintptr_t)msg + MESSAGE_HEADER;
 }
 
 size_t mnl_nlmsg_get_payload_len(const struct nlmsghdr *msg)
 {
-	return msg->nlmsg_len - MNL_NLMSG_HDRLEN;
+	return msg->nlmsg_len - MESSAGE_HEADER;
 }
 
 /* Attributes */
 
 uint16_t mnl_attr_get_type(const struct nlattr *attr)
 {
-	return attr->nla_type & NLA_TYPE_MASK;
+	return (uint16_t)(attr->nla_type & ~(NLA_F_NESTED | NLA_F_NET_BYTEORDER));
 }
 
 uint16_t mnl_attr_get_payload_len(const struct nlattr *attr)
 {
-	return (uint16_t)(attr->nla_len - MNL_ATTR_HDRLEN);
+	return (uint16_t)(attr->nla_len - ATTR_HEADER);
 }
 
 void *mnl_attr_get_payload(const struct nlattr *attr)
 {
-	return (char *)(uintptr_t)attr + MNL_ATTR_HDRLEN;
+	return (char *)(uintptr_t)attr + ATTR_HEADER;
 }
 
 uint32_t mnl_attr_get_u32(const struct nlattr *attr)
@@ -155,14 +164,14 @@ uint32_t mnl_attr_get_u32(const struct nlattr *attr)
 void mnl_attr_put(struct nlmsghdr *msg, uint16_t type, size_t len, const void *data)
 {
 	struct nlattr *attr = message_tail(msg);
-	char *payload = (char *)attr + MNL_ATTR_HDRLEN;
+	char *payload = (char *)attr + ATTR_HEADER;
 
 	attr->nla_type = type;
-	attr->nla_len = (uint16_t)(MNL_ATTR_HDRLEN + len);
-	memset(payload, 0, MNL_ALIGN(len));
+	attr->nla_len = (uint16_t)(ATTR_HEADER + len);
+	memset(payload, 0, aligned(len));
 	if (len > 0)
 		memcpy(payload, data, len);
-	msg->nlmsg_len = (uint32_t)(MNL_ALIGN(msg->nlmsg_len) + MNL_ATTR_HDRLEN + MNL_ALIGN(len));
+	msg->nlmsg_len = (uint32_t)(aligned(msg->nlmsg_len) + ATTR_HEADER + aligned(len));
 }
 
 void mnl_attr_put_u8(struct nlmsghdr *msg, uint16_t type, uint8_t value)
@@ -193,15 +202,14 @@ int mnl_attr_parse_payload(const void *payload, size_t len, mnl_attr_cb_t take, 
 	const char *at = payload;
 	int result = MNL_CB_OK;
 
-	while (len >= MNL_ATTR_HDRLEN && result > MNL_CB_STOP) {
+	while (len >= ATTR_HEADER && result > MNL_CB_STOP) {
 		const struct nlattr *attr = (const void *)at;
 
-		if (attr->nla_len < MNL_ATTR_HDRLEN || attr->nla_len > len)
+		if (attr->nla_len < ATTR_HEADER || attr->nla_len > len)
 			break;
 		result = take(attr, data);
-		at += MNL_ALIGN(attr->nla_len);
-		len -= MNL_ALIGN((size_t)attr->nla_len) < len ? MNL_ALIGN((size_t)attr->nla_len)
-							      : len;
+		at += aligned(attr->nla_len);
+		len -= aligned(attr->nla_len) < len ? aligned(attr->nla_len) : len;
 	}
 	return result;
 }
@@ -209,7 +217,7 @@ int mnl_attr_parse_payload(const void *payload, size_t len, mnl_attr_cb_t take, 
 int mnl_attr_parse(const struct nlmsghdr *msg, unsigned int offset, mnl_attr_cb_t take, void *data)
 {
 	size_t len = mnl_nlmsg_get_payload_len(msg);
-	size_t skipped = MNL_ALIGN((size_t)offset);
+	size_t skipped = aligned(offset);
 
 	if (skipped > len)
 		return MNL_CB_OK;
@@ -264,16 +272,16 @@ int mnl_cb_run(const void *buf, size_t len, unsigned int seq, unsigned int porti
 	const char *at = buf;
 	int result = MNL_CB_OK;
 
-	while (len >= MNL_NLMSG_HDRLEN && result > MNL_CB_STOP) {
+	while (len >= MESSAGE_HEADER && result > MNL_CB_STOP) {
 		const struct nlmsghdr *msg = (const void *)at;
 		size_t step;
 
-		if (msg->nlmsg_len < MNL_NLMSG_HDRLEN || msg->nlmsg_len > len)
+		if (msg->nlmsg_len < MESSAGE_HEADER || msg->nlmsg_len > len)
 			break;
 		if (!is_answer(msg, seq, portid))
 			return MNL_CB_ERROR;
 		result = take_message(msg, take, data);
-		step = MNL_ALIGN((size_t)msg->nlmsg_len);
+		step = aligned(msg->nlmsg_len);
 		at += step;
 		len -= step < len ? step : len;
 	}
