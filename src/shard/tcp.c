@@ -210,6 +210,8 @@ static void take_events(struct flow *flow)
 
 	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		tcp->bits &= ~(uint32_t)TCPB_DRAINED;
+	if (events & (EPOLLRDHUP | EPOLLHUP))
+		tcp->bits |= TCPB_HOST_RDHUP;
 	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) {
 		tcp->bits &= ~(uint32_t)TCPB_HOST_FULL;
 		tcp->bits |= TCPB_WND_UPDATE;
@@ -328,6 +330,8 @@ static void run_handshake(struct shard *shard, struct flow *flow)
 	uint32_t events = flow->events;
 
 	flow->events = 0;
+	if (events & EPOLLRDHUP)
+		flow->tcp.bits |= TCPB_HOST_RDHUP;
 	if (flow->tcp.state == TCPS_CONNECTING) {
 		if (events & (EPOLLERR | EPOLLHUP | EPOLLOUT)) {
 			int error = hostsock_error(flow->fd);

@@ -359,7 +359,8 @@ static bool send_new(struct shard *shard, struct flow *flow)
 			tcp->fin_seq = tcp->snd_nxt;
 			break;
 		}
-		if (n < 0 || (size_t)n < asked)
+		/* Behind a short peek there may be the peer's FIN, of which no further event tells. */
+		if (n < 0 || ((size_t)n < asked && !tcp_is(tcp, TCPB_HOST_RDHUP)))
 			tcp->bits |= TCPB_DRAINED;
 		if (n < 0) {
 			note_error(tcp, n);
