@@ -442,6 +442,9 @@ void tcp_segment(struct shard *shard, struct flow *flow, struct frame *frame)
 	tcp_header_decode(frame->data + frame->l4_off, (size_t)(frame->payload_off - frame->l4_off), &h);
 	flow->queue = frame->queue;
 	handlers[flow->tcp.state](shard, flow, frame, &h);
-	if (!flow->closed)
-		shard_touch(shard, flow);
+	if (flow->closed)
+		return;
+	/* Even if it waits for the guest's side to have room: the frame's bytes are the batch's, which ends. */
+	list_remove(&flow->touched);
+	shard_touch(shard, flow);
 }
