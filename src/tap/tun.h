@@ -46,6 +46,7 @@ struct tun_transport {
 	struct tun_reader *reader; /* owned; NULL where shards read */
 	uint8_t *map;		   /* slabs, frames and transmit rooms */
 	size_t map_size;
+	struct counters control_counters; /* of the control thread's transmit batch */
 	int idle_fd; /* an unconnected socket, put in the place of a queue whose device is gone */
 };
 

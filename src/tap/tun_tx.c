@@ -242,6 +242,7 @@ void tun_tx_init(struct tun_transport *tun, unsigned int index, uint8_t *room)
 	struct tun_tx *tt = &tun->txs[index];
 
 	tt->tx.ops = &tun_tx_ops;
+	tt->tx.counters = &tun->control_counters; /* a shard puts its own in this place */
 	tt->tun = tun;
 	tt->queue = &tun->queues[index == tun->rt->n_shards ? 0 : index % tun->n_queues];
 	tt->burst_room = room;
