@@ -384,6 +384,8 @@ bool tcp_send_data(struct shard *shard, struct flow *flow)
 		if (!tcp_send_control(shard, flow, tcp->fin_seq, TCP_FIN | TCP_ACK))
 			return false;
 		tcp->bits |= TCPB_FIN_SENT;
+		if (tcp_is(tcp, TCPB_FIN_HELD)) /* it did not acknowledge the guest's: as if both had closed at once */
+			tcp->bits |= TCPB_TIME_WAIT;
 		tcp->snd_nxt = tcp->fin_seq + 1;
 	}
 	return true;
