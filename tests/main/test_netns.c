@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <poll.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -20,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -467,6 +469,65 @@ static void test_an_empty_pool_is_refilled_and_says_so(void **state)
 	ns_thread_stop(thread);
 }
 
+#define ORDINARY_USER 65534
+
+/* All that the main thread does at start, as the user that the process is. 0, or the step that
+ * failed. */
+static int start_as_is(struct netns_user user)
+{
+	char *argv[] = { (char *)"true", NULL };
+	struct fixture f = { .config = config_new() };
+	struct ns_thread *thread;
+	struct tap_device tap;
+
+	f.config->command = argv;
+	f.config->config_net = true;
+	if (netns_open(&f.ns, f.config, &user) < 0)
+		return 1;
+	if (netns_plan_make(&f.plan, f.config, &f.net, &f.host, 2) < 0 ||
+	    netns_make_tap(&f.ns, &f.plan, &tap) < 0)
+		return 2;
+	if (geteuid() != 0 && netns_join_user(&f.ns) < 0)
+		return 3;
+	if (ns_thread_start(&thread, &f.ns, 1, -1, NULL, NULL) < 0)
+		return 4;
+	ns_thread_stop(thread);
+	netns_tap_close(&tap);
+	netns_close(&f.ns);
+	test_free(f.config);
+	return 0;
+}
+
+static int start_in_child(uid_t uid, struct netns_user user)
+{
+	pid_t pid = fork();
+	int raw;
+
+	if (pid == 0) {
+		if (uid != 0 && (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 ||
+				 setresuid(uid, uid, uid) < 0))
+			_exit(90);
+		prctl(PR_SET_DUMPABLE, 1);
+		_exit(start_as_is(user));
+	}
+	waitpid(pid, &raw, 0);
+	return WEXITSTATUS(raw);
+}
+
+static void test_an_ordinary_user_can_start_a_command(void **state)
+{
+	(void)state;
+	assert_int_equal(start_in_child(ORDINARY_USER, same_user), 0);
+}
+
+static void test_root_can_start_a_command_as_another_user(void **state)
+{
+	struct netns_user nobody = { true, ORDINARY_USER, ORDINARY_USER };
+
+	(void)state;
+	assert_int_equal(start_in_child(0, nobody), 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 #define STATUS(i)                                                                                  \
 	{                                                                                          \
@@ -495,6 +556,8 @@ int main(void)
 		cmocka_unit_test(test_a_path_that_is_unmounted_ends_the_namespace),
 		cmocka_unit_test(test_a_path_that_is_unlinked_ends_the_namespace),
 		cmocka_unit_test(test_with_no_netns_quit_nothing_is_watched),
+		cmocka_unit_test(test_an_ordinary_user_can_start_a_command),
+		cmocka_unit_test(test_root_can_start_a_command_as_another_user),
 		TEST(test_the_threads_sockets_are_in_the_namespace),
 		TEST(test_an_empty_pool_is_refilled_and_says_so),
 	};
