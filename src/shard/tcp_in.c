@@ -207,7 +207,8 @@ static bool take_ack(struct shard *shard, struct flow *flow, struct frame *frame
 		if (tcp_is(tcp, TCPB_FIN_SENT | TCPB_HOST_EOF) && SEQ_GT(h->ack, tcp->fin_seq))
 			tcp->bits |= TCPB_FIN_ACKED | TCPB_FIN_SENT;
 	}
-	if (SEQ_LT(tcp->snd_wl1, h->seq) || (tcp->snd_wl1 == h->seq && SEQ_LE(tcp->snd_wl2, h->ack)))
+	/* One that acknowledges more is newer, whatever its sequence number: a retransmission. */
+	if (acked || SEQ_LT(tcp->snd_wl1, h->seq) || (tcp->snd_wl1 == h->seq && SEQ_LE(tcp->snd_wl2, h->ack)))
 		take_window(tcp, h, tcp->snd_shift);
 	tcp_recovery_ack(shard, flow, h, acked);
 	return true;

@@ -19,6 +19,12 @@ static uint32_t chunk_end(const struct chunk *c)
 	return c->seq + c->len;
 }
 
+/* Where the gathered frames begin: all chunks in order end there. A FIN takes a number, but has no byte. */
+static uint32_t gather_seq(const struct tcp *tcp)
+{
+	return tcp->rcv_nxt - tcp->gathered - (tcp_is(tcp, TCPB_GUEST_FIN) ? 1 : 0);
+}
+
 static uint32_t chunk_room(const struct chunk *c)
 {
 	return POOL_DATA - c->off - c->len;
@@ -173,7 +179,7 @@ bool tcp_queue_island(struct shard *shard, struct flow *flow, const struct frame
 /* Fills iov with what is in order: chunks, then gathered frames. Returns the number of iovecs. */
 static unsigned int fill_iov(const struct tcp *tcp, struct iovec *iov)
 {
-	uint32_t chunks_end = tcp->rcv_nxt - tcp->gathered;
+	uint32_t chunks_end = gather_seq(tcp);
 	unsigned int n = 0;
 
 	for (struct list *node = tcp->queue.next; node != &tcp->queue && n < FLUSH_IOV; node = node->next) {
@@ -224,7 +230,7 @@ static void consume(struct shard *shard, struct tcp *tcp, uint32_t n)
 void tcp_queue_settle(struct shard *shard, struct flow *flow)
 {
 	struct tcp *tcp = &flow->tcp;
-	uint32_t seq = tcp->rcv_nxt - tcp->gathered;
+	uint32_t seq = gather_seq(tcp);
 	struct frame *f = tcp->gather_first;
 
 	tcp->gather_first = tcp->gather_last = NULL;
