@@ -44,6 +44,8 @@ struct runtime {
 	struct control *control;
 
 	struct listener *spare_listeners; /* control's alone */
+
+	struct udp_ports *udp_ports; /* forwarded UDP ports, by the guest's; the entries have their own rules */
 };
 
 /*

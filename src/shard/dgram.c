@@ -1,86 +1,344 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "dgram.h"
+/*
+ * The life of UDP and echo flows. A flow begins with the guest's first datagram from a port, or with the
+ * first that comes to a forwarded port; it ends when it was silent for a while. What belongs to a forwarded
+ * port is always in the shard of that port's listener.
+ */
+#include "dgram_internal.h"
 
-#include "shard_internal.h"
+#include "taploom/frame_fields.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
 int dgrams_init(struct shard *shard)
 {
-	(void)shard;
-	return 0;
+	struct dgrams *d = calloc(1, sizeof(*d));
+	int ret;
+
+	if (!d)
+		return -ENOMEM;
+	shard->dgrams = d;
+	list_init(&d->stalled);
+	ret = udp_ports_init(shard->rt);
+	ret = ret ? ret : peers_init(shard, d);
+	ret = ret ? ret : outboxes_init(d);
+	ret = ret ? ret : dgram_inbox_init(d);
+	return ret ? ret : fragments_init(shard);
 }
 
 void dgrams_free(struct shard *shard)
 {
-	(void)shard;
+	struct dgrams *d = dgrams_of(shard);
+
+	fragments_free(shard);
+	if (shard->id == 0)
+		udp_ports_free(shard->rt);
+	if (!d)
+		return;
+	dgram_inbox_free(d);
+	outboxes_free(d);
+	peers_free(d);
+	free(d);
+	shard->dgrams = NULL;
 }
 
-void dgram_frame(struct shard *shard, struct frame *frame)
+static uint64_t time_out_of(const struct flow *flow)
 {
-	(void)frame;
-	count_drop(&shard->counters, DROP_PROTO_OFF);
+	if (flow->key.proto == FLOW_ECHO)
+		return DGRAM_ECHO_US;
+	return flow->dgram.answered ? DGRAM_ANSWERED_US : DGRAM_ONE_WAY_US;
 }
 
-void dgram_batch_end(struct shard *shard)
+void dgram_used(struct shard *shard, struct flow *flow)
 {
-	(void)shard;
+	flow->dgram.last_us = shard->now_us;
+	if (!timer_is_armed(&flow->timer))
+		wheel_arm(&shard->wheel, &flow->timer, shard->now_us + time_out_of(flow));
 }
 
-bool dgram_run(struct shard *shard, struct flow *flow)
-{
-	(void)shard;
-	(void)flow;
-	return true;
-}
-
+/* The timer is not moved with each datagram: it fires, finds a younger one, and is armed for that. */
 void dgram_timer(struct shard *shard, struct flow *flow)
 {
-	dgram_close(shard, flow);
+	uint64_t due = flow->dgram.last_us + time_out_of(flow);
+
+	if (due <= shard->now_us) {
+		dgram_close(shard, flow);
+		return;
+	}
+	if (shard->now_us > DGRAM_ANSWERED_US)
+		peers_expire(shard, flow, shard->now_us - DGRAM_ANSWERED_US);
+	wheel_arm(&shard->wheel, &flow->timer, due);
 }
 
 void dgram_close(struct shard *shard, struct flow *flow)
 {
+	if (flow->closed)
+		return;
+	dgram_batch_end(shard); /* what was gathered for it names its socket */
+	dgram_inbox_forget(shard, flow);
+	peers_drop(shard, flow);
+	list_remove(&flow->dgram.port_link);
+	if (flow->fd >= 0)
+		close(flow->fd);
+	flow->fd = -1;
 	flow_close(shard, flow);
 }
 
-void fragment_frame(struct shard *shard, struct frame *frame)
+static void note_refusal(struct shard *shard, int error)
 {
-	(void)frame;
-	count_drop(&shard->counters, DROP_FRAGMENT);
+	if (error == -EMFILE || error == -ENFILE)
+		shard_out_of_fds(shard);
+	else if (error != -EACCES && error != -EPERM) /* counted already: ping sockets are not permitted */
+		count_drop(&shard->counters, DROP_SOCKET);
+	count_add(&shard->counters, COUNT_FLOWS_REFUSED, 1);
 }
 
-uint64_t fragment_expire(struct shard *shard)
+static int make_socket(struct shard *shard, struct flow *flow)
 {
-	(void)shard;
-	return UINT64_MAX;
+	flow->fd = flow->key.proto == FLOW_ECHO ? echo_socket(shard, &flow->key) : udp_socket(shard, &flow->key);
+	if (flow->fd < 0)
+		note_refusal(shard, flow->fd);
+	return flow->fd < 0 ? -1 : 0;
 }
 
-void icmp_error_frame(struct shard *shard, struct frame *frame)
+static void init(struct shard *shard, struct flow *flow, struct udp_port *port)
 {
-	(void)frame;
-	count_drop(&shard->counters, DROP_ICMP_TYPE);
+	const struct netconf_version *v = &netconf_get(shard->rt)->v[ip_version_of(&flow->key.guest)];
+
+	flow->dgram = (struct dgram){ .df = -1, .segment_max = UINT16_MAX, .last_us = shard->now_us };
+	list_init(&flow->dgram.peers);
+	list_init(&flow->dgram.port_link);
+	if (v->outbound_if[0])
+		flow->dgram.oif = if_nametoindex(v->outbound_if);
+	flow->dgram.port = port;
+	if (port)
+		list_append(&port->flows, &flow->dgram.port_link);
 }
 
-void icmp_send_error(struct shard *shard, const uint8_t *quoted, size_t len, uint8_t type, uint8_t code,
-		     uint32_t info, const struct ip_addr *from)
+static void give_back(struct shard *shard, struct flow *flow)
 {
-	(void)shard, (void)quoted, (void)len, (void)type, (void)code, (void)info, (void)from;
+	if (flow->fd >= 0)
+		close(flow->fd);
+	list_remove(&flow->dgram.port_link);
+	flow->fd = -1;
+	flow_give(shard, flow);
 }
 
-int udp_listen(struct runtime *rt, const struct port_map *map, uint16_t port, struct udp_listener **out)
+struct flow *dgram_open(struct shard *shard, const struct flow_key *key, uint32_t hash, struct udp_port *port,
+			struct flow **there)
 {
-	(void)rt, (void)map, (void)port;
-	*out = NULL;
-	return -EOPNOTSUPP;
+	struct flow *flow = flow_take(shard, key, hash);
+
+	*there = NULL;
+	if (!flow)
+		return NULL;
+	init(shard, flow, port);
+	if (!port && make_socket(shard, flow)) {
+		flow->fd = -1;
+		give_back(shard, flow);
+		return NULL;
+	}
+	*there = flow_publish(shard, flow);
+	if (*there != flow) { /* the guest used the port on two queues: the other shard was first */
+		give_back(shard, flow);
+		return NULL;
+	}
+	*there = NULL;
+	list_append(&shard->owned, &flow->owned);
+	if (flow->fd >= 0 && shard_watch(shard, flow)) {
+		count_drop(&shard->counters, DROP_SOCKET);
+		dgram_close(shard, flow);
+		return NULL;
+	}
+	dgram_used(shard, flow);
+	return flow;
 }
 
-void udp_unlisten(struct runtime *rt, struct udp_listener *listener)
+/* The shard that must open a flow of a guest's port: that of the port's listener, or this one. */
+static struct flow *open_for(struct shard *shard, struct frame *frame, struct udp_port *port)
 {
-	(void)rt, (void)listener;
+	struct flow *flow, *there;
+
+	if (port && atomic_load_explicit(&port->shard, memory_order_acquire) != shard) {
+		struct shard *to = atomic_load_explicit(&port->shard, memory_order_acquire);
+
+		if (to) {
+			shard_forward(shard, frame, to->id);
+			return NULL;
+		}
+		port = NULL; /* it has just ended */
+	}
+	flow = dgram_open(shard, &frame->key, frame->hash, port, &there);
+	if (there && flow_owner(there) != shard->id)
+		shard_forward(shard, frame, flow_owner(there));
+	return flow;
 }
 
-void udp_listener_event(struct shard *shard, struct udp_listener *listener)
+/* The flow of a frame, if it is this shard's; else the frame is handed on, or counted. */
+static struct flow *flow_of(struct shard *shard, struct frame *frame)
 {
-	(void)shard, (void)listener;
+	struct udp_port *port = frame->kind == FRAME_UDP ? udp_port_find(shard->rt, frame->key.guest_port) : NULL;
+	struct flow *flow = shard->last_flow;
+	unsigned int owner;
+
+	if (!flow || !flow_key_eq(&flow->key, &frame->key))
+		flow = flow_find(shard->rt, &frame->key, frame->hash);
+	if (!flow)
+		return open_for(shard, frame, port);
+	owner = flow_owner(flow);
+	if (owner != shard->id) {
+		shard_forward(shard, frame, owner);
+		return NULL;
+	}
+	/* The port is forwarded since: its answers must come from there. */
+	if (port && !flow->dgram.port) {
+		dgram_close(shard, flow);
+		return open_for(shard, frame, port);
+	}
+	shard->last_flow = flow;
+	return flow;
+}
+
+/* The broadcast address of the guest's network. */
+static bool is_directed_broadcast(const struct netconf_version *v, const struct ip_addr *dst)
+{
+	uint32_t hosts;
+
+	if (!ip_is_v4(dst) || v->prefix_len == 0 || v->prefix_len > 30 || ip_is_unset(&v->addr))
+		return false;
+	hosts = UINT32_MAX >> v->prefix_len;
+	return load_be32(dst->b + 12) == (load_be32(v->addr.b + 12) | hosts);
+}
+
+static bool is_group(const struct netconf_version *v, const struct ip_addr *dst)
+{
+	return ip_is_multicast(dst) || (ip_is_v4(dst) && dst->w[3] == htonl(INADDR_BROADCAST)) ||
+	       is_directed_broadcast(v, dst);
+}
+
+/* Finds the peer that the guest writes to, or makes one. NULL: the guest may not write there; counted. */
+static struct dgram_peer *peer_of(struct shard *shard, struct flow *flow, const struct frame *frame)
+{
+	struct endpoint view = { .addr = frame_dst(frame) }, host;
+	struct dgram_peer *peer;
+	enum drop drop;
+
+	if (frame->kind == FRAME_UDP)
+		view.port = frame_dst_port(frame);
+	peer = peer_by_view(shard, flow, &view);
+	if (peer && peer->via)
+		return peer; /* it wrote first: its own address is where the answer goes */
+	drop = map_to_host(netconf_get(shard->rt), &view, frame->l4_proto, &host);
+	if (drop) {
+		count_drop(&shard->counters, drop);
+		return NULL;
+	}
+	if (!peer)
+		return peer_add(shard, flow, &view, &host);
+	peer_set_host(shard, peer, &host);
+	return peer;
+}
+
+static void route_to(struct shard *shard, struct flow *flow, const struct frame *frame,
+		     const struct dgram_peer *peer, struct dgram_route *route)
+{
+	const struct netconf_version *v = &netconf_get(shard->rt)->v[frame->version];
+
+	memset(route, 0, sizeof(*route)); /* compared as bytes */
+	route->dst.addr = peer->host.addr;
+	route->dst.port = peer->host.port;
+	route->tos = frame->tos;
+	route->ttl = frame->ttl ? frame->ttl : 1;
+	route->dont_fragment = frame->dont_fragment;
+	route->local = peer->local;
+	route->scope = peer->scope ? peer->scope : v->ifindex;
+	if (ip_is_loopback(&peer->host.addr) || peer->via)
+		return;
+	route->oif = flow->dgram.oif;
+	route->local = v->outbound_addr;
+	if (is_group(v, &peer->host.addr)) {
+		flow->dgram.group = true;
+		route->oif = route->oif ? route->oif : v->ifindex;
+	}
+}
+
+/* A flow of a forwarded port needs a socket of its own only for what the listener's cannot reach. */
+static bool own_socket(struct shard *shard, struct flow *flow)
+{
+	if (flow->fd >= 0)
+		return true;
+	if (make_socket(shard, flow)) {
+		flow->fd = -1;
+		return false;
+	}
+	if (!shard_watch(shard, flow))
+		return true;
+	count_drop(&shard->counters, DROP_SOCKET);
+	close(flow->fd);
+	flow->fd = -1;
+	return false;
+}
+
+static struct udp_listener *listener_for(const struct flow *flow, const struct dgram_peer *peer)
+{
+	if (peer->via || !flow->dgram.port)
+		return peer->via;
+	return udp_port_listener(flow->dgram.port, &peer->host.addr);
+}
+
+static void send_frame(struct shard *shard, struct flow *flow, struct frame *frame)
+{
+	struct dgram_peer *peer = peer_of(shard, flow, frame);
+	struct udp_listener *listener;
+	struct dgram_route route;
+
+	if (!peer)
+		return;
+	peer_touch(shard, peer);
+	dgram_used(shard, flow);
+	flow->queue = frame->queue;
+	route_to(shard, flow, frame, peer, &route);
+	listener = listener_for(flow, peer);
+	if (listener)
+		outbox_add(shard, flow, listener->fd, &listener->df, frame, &route);
+	else if (own_socket(shard, flow))
+		outbox_add(shard, flow, flow->fd, &flow->dgram.df, frame, &route);
+}
+
+void dgram_frame(struct shard *shard, struct frame *frame)
+{
+	const struct config *config = shard->rt->config;
+	struct flow *flow;
+
+	if (frame->kind == FRAME_UDP ? config->no_udp : config->no_icmp) {
+		count_drop(&shard->counters, DROP_PROTO_OFF);
+		return;
+	}
+	flow = flow_of(shard, frame);
+	if (flow)
+		send_frame(shard, flow, frame);
+}
+
+bool dgram_run(struct shard *shard, struct flow *flow)
+{
+	uint32_t events = flow->events;
+
+	flow->events = 0;
+	if (flow->fd < 0)
+		return true;
+	if (events & EPOLLERR)
+		dgram_relay_errors(shard, flow->fd, flow);
+	switch (dgram_inbox_receive(shard, flow->fd, flow, NULL)) {
+	case INBOX_EMPTY:
+		return true;
+	case INBOX_MORE:
+		shard_touch_again(shard, flow);
+		return true;
+	case INBOX_NO_ROOM:
+		break;
+	}
+	return false;
 }

@@ -19,6 +19,9 @@ void dgram_frame(struct shard *shard, struct frame *frame);
 void dgram_batch_end(struct shard *shard);
 /* A flow's socket has something (flow->events), or it waited for room. False if the guest's side is full. */
 bool dgram_run(struct shard *shard, struct flow *flow);
+/* The guest's side has room again: what was received, and not sent for want of room, goes first. True if there was
+ * anything. */
+bool dgram_resume(struct shard *shard);
 void dgram_timer(struct shard *shard, struct flow *flow);
 void dgram_close(struct shard *shard, struct flow *flow);
 
@@ -46,5 +49,5 @@ struct runtime;
 /* A bound UDP port: owned by the shard of the guest's port. Control thread, or main before the threads. 0 or -errno. */
 int udp_listen(struct runtime *rt, const struct port_map *map, uint16_t port, struct udp_listener **out);
 void udp_unlisten(struct runtime *rt, struct udp_listener *listener);
-/* Its socket is readable; edge-triggered. */
+/* Its socket is readable; level-triggered. */
 void udp_listener_event(struct shard *shard, struct udp_listener *listener);

@@ -18,7 +18,8 @@
 
 struct shard;
 struct runtime;
-struct udp_listener;
+struct udp_port;
+struct dgram_peer;
 
 /* What a descriptor in a shard's epoll belongs to; the first member of each such struct. */
 enum pollee_kind { POLL_WAKE, POLL_TIMER, POLL_SOURCE, POLL_LISTENER, POLL_UDP_LISTENER, POLL_FLOW };
@@ -29,11 +30,15 @@ struct pollee {
 
 /* A UDP or echo flow: one per guest address and port (RFC 4787: endpoint-independent mapping). */
 struct dgram {
-	struct ip_addr guest;         /* the address the guest uses, as in the key */
-	struct list peers;            /* struct dgram_peer, those that the guest wrote to */
+	struct list peers;            /* struct dgram_peer, those that the guest wrote to; the oldest first */
 	uint32_t n_peers;
-	struct udp_listener *listener; /* the forwarded port that this flow sends from, or NULL */
-	uint16_t host_id;             /* the identifier on the host's side of an echo flow */
+	struct dgram_peer *recent;    /* of the last datagram; NULL: none */
+	struct udp_port *port;        /* the guest's port is forwarded: its listeners; or NULL */
+	struct list port_link;        /* among the flows of that port */
+	unsigned int oif;             /* the device that the user named for what leaves; 0: none */
+	uint16_t segment_max;         /* runs of longer datagrams were refused by the kernel */
+	int8_t df;                    /* what the own socket does with DF; -1: not set yet */
+	bool group;                   /* wrote to a group: anyone may answer */
 	bool answered;                /* something came back: the longer time-out holds */
 	uint64_t last_us;
 };

@@ -199,6 +199,26 @@ static void run_frames(struct shard *shard, struct batch *batch)
 	push_forwarded(shard, batch->slab);
 }
 
+void shard_inject(struct shard *shard, struct frame *frame, struct slab *slab)
+{
+	const struct runtime *rt = shard->rt;
+	unsigned int owner = rt->n_readers ? steer(rt, frame->hash) : shard->id;
+	struct batch kept[MAX_SHARDS];
+
+	/* What the batch under way has for others is of another slab. */
+	memcpy(kept, shard->forward, rt->n_shards * sizeof(kept[0]));
+	memset(shard->forward, 0, rt->n_shards * sizeof(kept[0]));
+	if (owner == shard->id || frame->kind == FRAME_CONTROL)
+		frame_handlers[frame->kind](shard, frame);
+	else
+		shard_forward(shard, frame, owner);
+	dgram_batch_end(shard);
+	run_touched(shard);
+	push_forwarded(shard, slab);
+	memcpy(shard->forward, kept, rt->n_shards * sizeof(kept[0]));
+	slab_put(slab);
+}
+
 void shard_run_batch(struct shard *shard, struct batch *batch)
 {
 	if (batch->kind == BATCH_GIVE)
@@ -296,8 +316,11 @@ static bool rings_are_empty(const struct shard *shard)
  */
 static void flush(struct shard *shard)
 {
-	if (tx_flush(shard->tx))
-		list_splice(&shard->again, &shard->waiting);
+	if (!tx_flush(shard->tx))
+		return;
+	list_splice(&shard->again, &shard->waiting);
+	if (dgram_resume(shard))
+		tx_flush(shard->tx);
 }
 
 /* One turn, inside. */

@@ -99,6 +99,12 @@ int shard_watch(struct shard *shard, struct flow *flow);
 /* Hands a frame on to the shard that owns its flow; it goes out when the batch is at its end. */
 void shard_forward(struct shard *shard, struct frame *frame, unsigned int owner);
 
+/*
+ * Runs one frame that was not read but made (a reassembled one), or hands it to the shard that its hash says. Like a
+ * batch of its own: it may be called while another runs. The caller's reference to the slab goes with it.
+ */
+void shard_inject(struct shard *shard, struct frame *frame, struct slab *slab);
+
 /* Hands a flow that this shard owns to another, in order behind what was forwarded. False: the ring is busy. */
 bool shard_give_flow(struct shard *shard, struct flow *flow, unsigned int owner);
 

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reassembly of the guest's fragments (RFC 791 3.2, RFC 8200 4.5). A table of datagrams under way, each with
+ * room for the longest; one that is whole gets plain headers and runs like a frame that was read. Its entry
+ * is used again when the last shard is done with it.
+ */
+#include "dgram_internal.h"
+
+#include "taploom/frame_fields.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#define FRAGMENT_ENTRIES 64
+#define FRAGMENT_TIME_US (30ull * 1000000) /* RFC 1122 3.3.2 and RFC 8200 4.5 allow up to 60 s */
+#define IP_LEN_MAX 65535u
+#define UNITS (65536 / 8)
+#define ECN_CE 3
+
+struct datagram {
+	struct slab slab; /* of the frame below, once it is whole */
+	struct frame frame;
+	_Atomic bool away;  /* the frame is with a shard; stored by whoever is done with it, acquire when taken again */
+	bool used;
+	bool refused;       /* it had overlapping parts: the rest is dropped as it comes (RFC 5722) */
+	struct list age;    /* in fragments->age: the oldest first */
+	uint64_t due_us;
+	struct flow_key key;
+	uint32_t id;
+	uint8_t version, proto, tos, ttl;
+	bool ce;            /* a part was marked: so is the whole (RFC 3168 5.3) */
+	bool first;         /* the part with the headers is there */
+	uint32_t end;       /* of the payload; 0: not known */
+	uint32_t units;     /* of eight bytes, that are there */
+	uint64_t have[UNITS / 64];
+	uint8_t bytes[L3_HEADER_MAX + 65536 + 8];
+};
+
+struct fragments {
+	unsigned int n_used;
+	struct list age;
+	struct datagram datagrams[FRAGMENT_ENTRIES];
+};
+
+/* One part. */
+struct part {
+	uint32_t id;
+	uint32_t off; /* in bytes */
+	uint32_t len;
+	bool more;
+};
+
+static struct fragments *fragments_of(const struct shard *shard)
+{
+	return shard->fragments;
+}
+
+int fragments_init(struct shard *shard)
+{
+	struct fragments *f = mmap(NULL, sizeof(*f), PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (f == MAP_FAILED)
+		return -ENOMEM;
+	list_init(&f->age);
+	shard->fragments = f;
+	return 0;
+}
+
+void fragments_free(struct shard *shard)
+{
+	if (shard->fragments)
+		munmap(shard->fragments, sizeof(struct fragments));
+	shard->fragments = NULL;
+}
+
+static void forget(struct fragments *f, struct datagram *d)
+{
+	list_remove(&d->age);
+	d->used = false;
+	f->n_used--;
+}
+
+static void read_part(const struct frame *frame, struct part *part)
+{
+	const uint8_t *ip = frame->data + frame->l3_off, *header = frame->data + frame->l4_off - 8;
+	uint16_t frag = load_be16(frame->version == IP4 ? ip + 6 : header + 2);
+
+	part->len = frame->payload_len;
+	if (frame->version == IP4) {
+		part->id = load_be16(ip + 4);
+		part->off = (frag & 0x1fff) * 8u;
+		part->more = frag & 0x2000;
+	} else {
+		part->id = load_be32(header + 4);
+		part->off = frag & 0xfff8;
+		part->more = frag & 1;
+	}
+}
+
+/* RFC 791: by identification, addresses and protocol; RFC 8200: not by what the next header says. */
+static struct datagram *find(struct fragments *f, const struct frame *frame, const struct part *part)
+{
+	for (struct list *l = f->age.next; l != &f->age; l = l->next) {
+		struct datagram *d = LIST_ENTRY(l, struct datagram, age);
+
+		if (d->id == part->id && flow_key_eq(&d->key, &frame->key) &&
+		    (frame->version == IP6 || d->proto == frame->l4_proto))
+			return d;
+	}
+	return NULL;
+}
+
+static struct datagram *free_entry(struct fragments *f)
+{
+	for (unsigned int i = 0; i < FRAGMENT_ENTRIES; i++) {
+		struct datagram *d = &f->datagrams[i];
+
+		if (!d->used && !atomic_load_explicit(&d->away, memory_order_acquire))
+			return d;
+	}
+	return NULL;
+}
+
+static struct datagram *begin(struct shard *shard, const struct frame *frame, const struct part *part)
+{
+	struct fragments *f = fragments_of(shard);
+	struct datagram *d = free_entry(f);
+
+	if (!d) {
+		count_drop(&shard->counters, DROP_FRAGMENT_FULL);
+		if (list_is_empty(&f->age))
+			return NULL;
+		d = LIST_ENTRY(f->age.next, struct datagram, age);
+		forget(f, d);
+	}
+	d->used = true;
+	d->refused = d->ce = d->first = false;
+	d->due_us = shard->now_us + FRAGMENT_TIME_US;
+	d->key = frame->key;
+	d->id = part->id;
+	d->version = frame->version;
+	d->proto = frame->l4_proto;
+	d->end = d->units = 0;
+	memset(d->have, 0, sizeof(d->have));
+	list_append(&f->age, &d->age);
+	f->n_used++;
+	return d;
+}
+
+static uint8_t *payload_of(struct datagram *d)
+{
+	return d->bytes + L3_HEADER_MAX;
+}
+
+/* How many of a part's units are there already. */
+static uint32_t count_units(const struct datagram *d, const struct part *part)
+{
+	uint32_t n = 0;
+
+	for (uint32_t u = part->off / 8; u < (part->off + part->len + 7) / 8; u++)
+		n += d->have[u / 64] >> (u % 64) & 1;
+	return n;
+}
+
+static void mark_units(struct datagram *d, const struct part *part)
+{
+	for (uint32_t u = part->off / 8; u < (part->off + part->len + 7) / 8; u++)
+		d->have[u / 64] |= 1ull << (u % 64);
+	d->units += (part->len + 7) / 8;
+}
+
+static bool equals(const uint8_t *there, const struct frame *frame)
+{
+	for (uint32_t i = 0; i < frame->n_payload; i++) {
+		if (memcmp(there, frame->payload[i].iov_base, frame->payload[i].iov_len) != 0)
+			return false;
+		there += frame->payload[i].iov_len;
+	}
+	return true;
+}
+
+static void copy_in(uint8_t *to, const struct frame *frame)
+{
+	for (uint32_t i = 0; i < frame->n_payload; i++) {
+		memcpy(to, frame->payload[i].iov_base, frame->payload[i].iov_len);
+		to += frame->payload[i].iov_len;
+	}
+}
+
+/* The longest payload that a packet of plain headers can have. */
+static uint32_t payload_max(const struct datagram *d)
+{
+	return d->version == IP4 ? IP_LEN_MAX - 20 : IP_LEN_MAX;
+}
+
+/* Whether a part fits what is known of the datagram's end. */
+static bool fits(const struct datagram *d, const struct part *part)
+{
+	uint32_t end = part->off + part->len;
+
+	if (end > payload_max(d))
+		return false;
+	if (!part->more) /* nothing may lie behind the last part, nor may there be two ends */
+		return (!d->end || d->end == end) &&
+		       count_units(d, &(struct part){ .off = (end + 7) & ~7u, .len = UNITS * 8u - ((end + 7) & ~7u) }) == 0;
+	return !d->end || end <= d->end;
+}
+
+static void take_headers(struct datagram *d, const struct frame *frame, const struct part *part)
+{
+	if ((frame->tos & ECN_CE) == ECN_CE)
+		d->ce = true;
+	if (part->off)
+		return;
+	d->first = true;
+	d->proto = frame->l4_proto;
+	d->tos = frame->tos;
+	d->ttl = frame->ttl;
+}
+
+/* Takes a part in. False: the datagram is spoilt. */
+static bool take(struct shard *shard, struct datagram *d, const struct frame *frame, const struct part *part)
+{
+	uint32_t units = (part->len + 7) / 8, there;
+
+	if (!fits(d, part))
+		return false;
+	there = count_units(d, part);
+	if (there) { /* the same once more is tolerated (RFC 8200 4.5), an overlap is not (RFC 5722) */
+		count_drop(&shard->counters, DROP_FRAGMENT);
+		return there == units && equals(payload_of(d) + part->off, frame);
+	}
+	copy_in(payload_of(d) + part->off, frame);
+	mark_units(d, part);
+	take_headers(d, frame, part);
+	if (!part->more)
+		d->end = part->off + part->len;
+	return true;
+}
+
+/* Any thread: the last that had the frame is done. */
+static void release(struct slab *slab)
+{
+	struct datagram *d = slab->owner;
+
+	atomic_store_explicit(&d->away, false, memory_order_release);
+}
+
+/* Plain headers in front of the payload. Returns the frame's first byte. */
+static uint8_t *put_headers(struct datagram *d)
+{
+	struct l3 l3 = { .src = d->key.guest, .dst = d->key.peer, .proto = d->proto,
+			 .tos = (uint8_t)(d->tos | (d->ce ? ECN_CE : 0)), .ttl = d->ttl };
+	uint8_t *data = payload_of(d) - l3_len(&l3.dst);
+
+	l3_write(data, &l3, d->end);
+	return data;
+}
+
+static void run_whole(struct shard *shard, struct datagram *d, uint16_t queue)
+{
+	const struct frame_offload offload = { .csum_unchecked = true };
+	uint8_t *data = put_headers(d);
+	struct eth_addr mac = guest_mac_get(shard->rt);
+	enum drop drop;
+
+	memcpy(data + ETH_ADDR_LEN, mac.b, ETH_ADDR_LEN);
+	forget(fragments_of(shard), d);
+	drop = frame_parse(&d->frame, data, (size_t)(payload_of(d) - data) + d->end, offload, &shard->rt->secret);
+	if (!drop && d->frame.kind == FRAME_FRAGMENT)
+		drop = DROP_FRAGMENT; /* a fragment inside a fragment */
+	if (drop) {
+		count_drop(&shard->counters, drop);
+		return;
+	}
+	d->frame.next = NULL;
+	d->frame.queue = queue;
+	d->frame.dont_fragment = false;
+	d->slab = (struct slab){ .refs = 1, .release = release, .owner = d, .bytes = d->bytes,
+				 .size = sizeof(d->bytes), .frames = &d->frame, .max_frames = 1 };
+	atomic_store_explicit(&d->away, true, memory_order_relaxed);
+	shard_inject(shard, &d->frame, &d->slab);
+}
+
+void fragment_frame(struct shard *shard, struct frame *frame)
+{
+	struct datagram *d;
+	struct part part;
+
+	read_part(frame, &part);
+	d = find(fragments_of(shard), frame, &part);
+	if (!d)
+		d = begin(shard, frame, &part);
+	if (!d)
+		return;
+	if (d->refused || !take(shard, d, frame, &part)) {
+		d->refused = true;
+		count_drop(&shard->counters, DROP_FRAGMENT);
+		return;
+	}
+	if (d->first && d->end && d->units == (d->end + 7) / 8)
+		run_whole(shard, d, frame->queue);
+}
+
+uint64_t fragment_expire(struct shard *shard)
+{
+	struct fragments *f = fragments_of(shard);
+
+	while (!list_is_empty(&f->age)) {
+		struct datagram *d = LIST_ENTRY(f->age.next, struct datagram, age);
+
+		if (d->due_us > shard->now_us)
+			return d->due_us;
+		count_drop(&shard->counters, DROP_FRAGMENT);
+		forget(f, d);
+	}
+	return UINT64_MAX;
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ICMP errors: those that we send to the guest, and those that the guest sends.
+ */
+#include "dgram_internal.h"
+#include "tcp_internal.h"
+
+#include "taploom/checksum.h"
+
+#define ICMP_HEADER 8
+#define QUOTE4_MAX (576 - 20 - ICMP_HEADER)  /* RFC 1812 4.3.2.3: as much as fits in 576 bytes */
+#define QUOTE6_MAX (1280 - 40 - ICMP_HEADER) /* RFC 4443 2.4 (c): in the minimum MTU */
+#define ERROR_TTL 255
+#define TYPE4_UNREACHABLE 3
+#define TYPE6_UNREACHABLE 1
+#define TYPE6_TOO_BIG 2
+
+/* Whom an error would go to, and what it is about. False: no error may be sent (RFC 1122 3.2.2, RFC 4443 2.4 (e)). */
+static bool ends_of(const uint8_t *quoted, size_t len, uint8_t type, struct ip_addr *src, struct ip_addr *dst)
+{
+	bool v4 = len >= 20 && quoted[0] >> 4 == 4;
+
+	if (!v4 && (len < 40 || quoted[0] >> 4 != 6))
+		return false;
+	*src = v4 ? ip4_addr_of(quoted + 12) : ip6_addr_of(quoted + 8);
+	*dst = v4 ? ip4_addr_of(quoted + 16) : ip6_addr_of(quoted + 24);
+	if (ip_is_any(src) || ip_is_multicast(src))
+		return false;
+	if (v4 && (load_be16(quoted + 6) & 0x1fff || dst->w[3] == htonl(INADDR_BROADCAST)))
+		return false; /* a later fragment, or a broadcast */
+	return !ip_is_multicast(dst) || (!v4 && type == TYPE6_TOO_BIG);
+}
+
+void icmp_send_error(struct shard *shard, const uint8_t *quoted, size_t len, uint8_t type, uint8_t code,
+		     uint32_t info, const struct ip_addr *from)
+{
+	struct l3 l3 = { .dst_mac = guest_mac_get(shard->rt), .src_mac = netconf_get(shard->rt)->our_mac,
+			 .src = *from, .ttl = ERROR_TTL };
+	struct ip_addr about;
+	size_t off, max;
+	uint8_t *frame, *icmp;
+	uint64_t sum = 0;
+	uint16_t field;
+
+	if (!ends_of(quoted, len, type, &l3.dst, &about) || ip_is_v4(&l3.dst) != ip_is_v4(from))
+		return;
+	max = ip_is_v4(&l3.dst) ? QUOTE4_MAX : QUOTE6_MAX;
+	len = len < max ? len : max;
+	l3.proto = ip_is_v4(&l3.dst) ? IPPROTO_ICMP : IPPROTO_ICMPV6;
+	off = l3_len(&l3.dst);
+	frame = tx_frame_begin(shard->tx, 0, off + ICMP_HEADER + len);
+	if (!frame)
+		return; /* errors may be lost, and the guest's side is full */
+	l3_write(frame, &l3, ICMP_HEADER + len);
+	icmp = frame + off;
+	icmp[0] = type;
+	icmp[1] = code;
+	memset(icmp + 2, 0, 2);
+	store_be32(icmp + 4, info);
+	memcpy(icmp + ICMP_HEADER, quoted, len);
+	if (l3.proto == IPPROTO_ICMPV6)
+		sum = checksum_pseudo(&l3.src, &l3.dst, l3.proto, (uint32_t)(ICMP_HEADER + len));
+	field = checksum_finish(checksum_add(sum, icmp, ICMP_HEADER + len));
+	memcpy(icmp + 2, &field, sizeof(field));
+	tx_frame_commit(shard->tx, off + ICMP_HEADER + len, &(struct tx_offload){ 0 });
+	count_add(&shard->counters, COUNT_ICMP_ERRORS, 1);
+}
+
+/* The sequence number of the quoted segment. False if it is not there. */
+static bool quoted_seq(const struct frame *frame, uint32_t *seq)
+{
+	const uint8_t *ip = frame->data + frame->payload_off;
+	uint32_t have = frame->linear_len - frame->payload_off;
+	uint32_t off = frame->version == IP4 ? (ip[0] & 15u) * 4 : 40;
+
+	if (have < off + 8)
+		return false;
+	*seq = load_be32(ip + off + 4);
+	return true;
+}
+
+/*
+ * The guest has no route for our SYN, say: the connection ends. Only in that state, and with the number that
+ * the SYN had (RFC 5927 4.1). Once there is a connection, such errors are soft (RFC 1122 4.2.3.9).
+ */
+static bool ends_connecting(const struct frame *frame, const struct flow *flow)
+{
+	uint8_t type = frame->data[frame->l4_off];
+	uint32_t seq;
+
+	return type == (frame->version == IP4 ? TYPE4_UNREACHABLE : TYPE6_UNREACHABLE) &&
+	       flow->tcp.state == TCPS_SYN_SENT && quoted_seq(frame, &seq) && seq == flow->tcp.iss;
+}
+
+void icmp_error_frame(struct shard *shard, struct frame *frame)
+{
+	struct flow *flow = NULL;
+
+	if (frame->key.proto == FLOW_TCP)
+		flow = flow_find(shard->rt, &frame->key, frame->hash);
+	if (flow && flow_owner(flow) != shard->id) {
+		shard_forward(shard, frame, flow_owner(flow));
+		return;
+	}
+	if (flow && ends_connecting(frame, flow))
+		tcp_abort(shard, flow, false);
+	else
+		/* An unconnected socket has no means to tell its peer. */
+		count_drop(&shard->counters, DROP_ICMP_TYPE);
+}
