@@ -49,7 +49,9 @@ static void ask_socket(struct flow *flow)
 static uint32_t window_of(const struct shard *shard, const struct tcp *tcp)
 {
 	uint32_t room = tcp->send_room > tcp->given ? tcp->send_room - tcp->given : 0;
-	uint32_t window = min_u32(room + share_of(shard, tcp), TCP_WINDOW_MAX);
+	/* What the header can't express would look like news, and be told again and again. */
+	uint32_t most = min_u32(TCP_WINDOW_MAX, 65535u << tcp->rcv_shift);
+	uint32_t window = min_u32(room + share_of(shard, tcp), most);
 	uint32_t waiting = backlog(tcp);
 
 	return window > waiting ? window - waiting : 0;
@@ -79,8 +81,8 @@ bool tcp_window_update(struct shard *shard, struct flow *flow)
 	tcp->bits &= ~(uint32_t)TCPB_WND_UPDATE;
 	ask_socket(flow);
 	window = window_of(shard, tcp);
-	/* RFC 9293 3.8.6.2.2: no silly windows, and the right edge never goes back. */
-	if (window >= open + min_u32(tcp->mss, TCP_WINDOW_MAX / 2))
+	/* RFC 9293 3.8.6.2.2: no silly windows (a large MSS may be more than there ever is), and no edge that goes back. */
+	if (window >= open + min_u32(tcp->mss, (window + backlog(tcp)) / 2))
 		tcp->rcv_adv = tcp->rcv_nxt + window;
 	reserve(shard, tcp);
 	if ((int32_t)offered < 0)
