@@ -190,7 +190,7 @@ static void range_cut(struct range *set, uint32_t *n, uint32_t below)
 /* Payload bytes per segment, with the room that options take. */
 static uint32_t segment_size(const struct sim_guest *g)
 {
-	uint32_t options = (g->ts_on ? 12 : 0) + (g->n_held && g->sack_on ? 36 - (g->ts_on ? 8 : 0) : 0);
+	uint32_t options = (g->ts_on ? 12u : 0u) + (g->n_held && g->sack_on ? 36u - (g->ts_on ? 8u : 0u) : 0u);
 
 	return g->peer_mss > options + 8 ? g->peer_mss - options : 8;
 }

@@ -607,7 +607,7 @@ void world_turn(struct world *w, uint64_t now_us)
 		w->tx.unblock_us = NEVER;
 		w->tx.tx.blocked = false;
 		world_note(w, "guest's side has room");
-		list_splice(&shard->touched, &shard->waiting);
+		list_splice(&shard->again, &shard->waiting);
 	}
 	list_splice(&shard->touched, &shard->again);
 	sock_turn(w);
@@ -615,6 +615,8 @@ void world_turn(struct world *w, uint64_t now_us)
 	run_batches(w);
 	run_timers(w);
 	run_touched(w);
+	if (!w->tx.tx.blocked)
+		list_splice(&shard->again, &shard->waiting);
 	check_shard(w);
 	while (!w->failed && wire_take(&w->to_guest, shard->now_us, &s))
 		guest_segment(w, &s);
