@@ -80,11 +80,38 @@ static int map_file(int fd, uint64_t offset, uint64_t size, void **map, size_t *
 	return 0;
 }
 
+static struct vu_mapping *find(struct vu_memory *memory, const struct vu_region *region)
+{
+	for (unsigned int i = 0; i < memory->n_mappings; i++) {
+		struct vu_mapping *m = &memory->mappings[i];
+
+		if (m->region.guest_addr == region->guest_addr &&
+		    m->region.user_addr == region->user_addr && m->region.size == region->size)
+			return m;
+	}
+	return NULL;
+}
+
+/* Another user of a mapping, if it is of the same file and place. */
+static int share(struct vu_mapping *m, const struct vu_region *region, const struct stat *st)
+{
+	if (m->region.mmap_offset != region->mmap_offset || m->dev != st->st_dev ||
+	    m->ino != st->st_ino)
+		return -EINVAL;
+	m->users++;
+	return 0;
+}
+
 int vu_memory_add(struct vu_memory *memory, const struct vu_region *region, int fd)
 {
-	struct vu_mapping *m;
+	struct vu_mapping *m = find(memory, region);
+	struct stat st;
 	int err;
 
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (m)
+		return share(m, region, &st);
 	if (!region_fits(memory, region))
 		return -EINVAL;
 	if (memory->n_mappings == VU_MEM_SLOTS)
@@ -95,23 +122,24 @@ int vu_memory_add(struct vu_memory *memory, const struct vu_region *region, int 
 		return err;
 	m->region = *region;
 	m->base = (uint8_t *)m->map + region->mmap_offset;
+	m->dev = st.st_dev;
+	m->ino = st.st_ino;
+	m->users = 1;
 	memory->n_mappings++;
 	return 0;
 }
 
 int vu_memory_remove(struct vu_memory *memory, const struct vu_region *region)
 {
-	for (unsigned int i = 0; i < memory->n_mappings; i++) {
-		struct vu_mapping *m = &memory->mappings[i];
+	struct vu_mapping *m = find(memory, region);
 
-		if (m->region.guest_addr != region->guest_addr ||
-		    m->region.user_addr != region->user_addr || m->region.size != region->size)
-			continue;
-		munmap(m->map, m->map_len);
-		*m = memory->mappings[--memory->n_mappings];
+	if (!m)
+		return -ENOENT;
+	if (--m->users)
 		return 0;
-	}
-	return -ENOENT;
+	munmap(m->map, m->map_len);
+	*m = memory->mappings[--memory->n_mappings];
+	return 0;
 }
 
 void *vu_memory_user(const struct vu_memory *memory, uint64_t user_addr, uint64_t len)

@@ -21,6 +21,8 @@ struct vu_mapping {
 	uint8_t *base; /* of the region's first byte */
 	void *map;     /* as mmap gave it, from the file's offset 0 */
 	size_t map_len;
+	uint64_t dev, ino;  /* of the file */
+	unsigned int users; /* times that it was added */
 };
 
 /* Dirty bitmap, one bit per 4 KiB guest page, shared with the front-end. */
@@ -43,9 +45,10 @@ void vu_memory_init(struct vu_memory *memory);
 void vu_memory_clear(struct vu_memory *memory);
 
 /*
- * Maps one more region from fd, which stays the caller's. Returns 0, or -EINVAL for a region that
- * is empty, wraps around, overlaps another or lies outside its file, -ENOSPC without a free slot,
- * or mmap's error.
+ * Maps one more region from fd, which stays the caller's. The same region may be added several
+ * times, as QEMU before 8.0 does once for each queue pair; it is mapped until it was removed as
+ * often. Returns 0, or -EINVAL for a region that is empty, wraps around, overlaps another or lies
+ * outside its file, -ENOSPC without a free slot, or mmap's error.
  */
 int vu_memory_add(struct vu_memory *memory, const struct vu_region *region, int fd);
 

@@ -193,16 +193,29 @@ static enum room take_segment(struct vu_tx *vtx, struct vu_tx_seg *seg, size_t n
 	return got ? ROOM_LESS : ROOM_NONE;
 }
 
-/* No room for a frame: the guest is asked for more, or can't take frames as long as this. */
+/* No room for a frame. Whoever wants to send one waits for the guest. */
 static void no_room(struct vu_tx *vtx)
 {
-	bool too_big = vtx->queue && vtx->n_chains && !vtx->tx.blocked;
-
+	if (vtx->queue && !vtx->tx.blocked)
+		wait_for_guest(vtx);
+	vtx->tx.blocked = true;
 	forget_room(vtx);
-	if (too_big)
-		count_drop(vtx->tx.counters, DROP_TX_TOO_BIG);
-	else
-		count_add(vtx->tx.counters, COUNT_TX_STALLS, 1);
+	count_add(vtx->tx.counters, COUNT_TX_STALLS, 1);
+}
+
+/*
+ * Whether a segment failed as the guest's buffers are too short for it, now and later: they can't
+ * be merged. It is written to private memory and dropped at its commit, as to wait would be for
+ * ever.
+ */
+static bool too_big(struct vu_tx *vtx, struct vu_tx_seg *seg)
+{
+	if (!vtx->queue || vtx->tx.blocked || mergeable(vtx) || !seg->n_chains)
+		return false;
+	untake_from(vtx, seg->chain);
+	vtx->n_iov = seg->iov;
+	seg->n_chains = seg->n_iov = 0;
+	return true;
 }
 
 /* Writing */
@@ -271,7 +284,7 @@ static unsigned int chains_for(const struct vu_tx *vtx, const struct vu_tx_seg *
 
 	for (size_t got = 0; got < len && n < seg->n_chains; n++)
 		got += vtx->chains[seg->chain + n].len;
-	return n ? n : 1;
+	return n;
 }
 
 static void put_chains(struct vu_tx *vtx, const struct vu_tx_seg *seg, unsigned int n, size_t len)
@@ -318,6 +331,10 @@ static unsigned int finish_segment(struct vu_tx *vtx, const struct vu_tx_seg *se
 	struct virtio_net_hdr_v1 vnet =
 		vnet_header(vtx, len > all_hdr ? len - all_hdr : 0, offload, (uint16_t)n);
 
+	if (!seg->n_chains) {
+		count_drop(vtx->tx.counters, DROP_TX_TOO_BIG);
+		return 0;
+	}
 	scatter(vtx, seg, 0, &vnet, vnet_len);
 	scatter(vtx, seg, vnet_len, hdr, hdr_len);
 	if (seg->bounce)
@@ -339,7 +356,8 @@ static uint8_t *frame_begin(struct tx *tx, uint16_t queue, size_t size)
 
 	if (size > FRAME_MAX || !enter(vtx, queue))
 		return NULL;
-	if (take_segment(vtx, &vtx->segs[0], vtx->vnet_len + size) != ROOM_FULL) {
+	if (take_segment(vtx, &vtx->segs[0], vtx->vnet_len + size) != ROOM_FULL &&
+	    !too_big(vtx, &vtx->segs[0])) {
 		no_room(vtx);
 		return NULL;
 	}
@@ -373,13 +391,18 @@ static bool gso_taken(const struct vhost *vhost, uint8_t gso_type)
 	return false;
 }
 
+static bool is_datagram(uint8_t gso_type)
+{
+	return (gso_type & ~VIRTIO_NET_HDR_GSO_ECN) == VIRTIO_NET_HDR_GSO_UDP_L4;
+}
+
 /* Payload for the guest to cut; whole segments, so that no short one is in the middle of a stream.
  */
 static size_t gso_room(const struct tx_burst *burst, size_t want, uint8_t gso_type)
 {
 	size_t room = IP_LEN_MAX - (burst->hdr_len - ETH_HEADER_LEN);
 
-	if ((gso_type & ~VIRTIO_NET_HDR_GSO_ECN) == VIRTIO_NET_HDR_GSO_UDP_L4)
+	if (is_datagram(gso_type))
 		room = min_size(room, USO_SEGMENTS * burst->seg_len);
 	room = min_size(room, want);
 	return room >= burst->seg_len ? room / burst->seg_len * burst->seg_len : room;
@@ -447,7 +470,33 @@ static uint8_t *segment_room(struct vu_tx *vtx, struct vu_tx_seg *seg, size_t hd
 	return seg->bounce;
 }
 
-static bool begin_plain(struct vu_tx *vtx, struct tx_burst *burst, size_t want)
+/*
+ * One segment of a burst without segmentation, of up to len bytes of payload. A guest whose buffers
+ * are shorter gets shorter segments of a TCP stream, but never a part of a datagram. Returns the
+ * bytes that there is room for.
+ */
+static size_t begin_segment(struct vu_tx *vtx, const struct tx_burst *burst, unsigned int i,
+			    size_t len, bool stream)
+{
+	size_t hdrs = vtx->vnet_len + burst->hdr_len;
+	struct vu_tx_seg *seg = &vtx->segs[i];
+	unsigned int first = vtx->n_chains;
+
+	if (take_segment(vtx, seg, hdrs + len) == ROOM_FULL)
+		return len;
+	if (stream && vtx->queue && !vtx->tx.blocked && seg->n_chains && i == 0 &&
+	    vtx->chains[seg->chain].len > hdrs)
+		return vtx->chains[seg->chain].len - hdrs;
+	if (i == 0 && too_big(vtx, seg))
+		return len;
+	if (vtx->queue) {
+		untake_from(vtx, first);
+		vtx->n_iov = seg->iov;
+	}
+	return 0;
+}
+
+static bool begin_plain(struct vu_tx *vtx, struct tx_burst *burst, size_t want, bool stream)
 {
 	size_t hdrs = vtx->vnet_len + burst->hdr_len;
 	unsigned int n = 0;
@@ -456,20 +505,16 @@ static bool begin_plain(struct vu_tx *vtx, struct tx_burst *burst, size_t want)
 	while (n < TX_BURST_SEGMENTS && burst->room < want &&
 	       (n + 1) * burst->seg_len <= VU_TX_BOUNCE) {
 		size_t len = min_size(burst->seg_len, want - burst->room);
-		unsigned int n_chains = vtx->n_chains;
-		struct vu_tx_seg *seg = &vtx->segs[n];
+		size_t got = begin_segment(vtx, burst, n, len, stream);
 
-		if (take_segment(vtx, seg, hdrs + len) != ROOM_FULL) {
-			if (!n || !vtx->queue)
-				break;
-			untake_from(vtx, n_chains);
-			vtx->n_iov = seg->iov;
+		if (!got)
 			break;
-		}
 		burst->hdr[n] = vtx->hdrs[n];
-		burst->iov[n].iov_base = segment_room(vtx, seg, hdrs, burst->seg_len, n);
-		burst->iov[n++].iov_len = len;
-		burst->room += len;
+		burst->iov[n].iov_base = segment_room(vtx, &vtx->segs[n], hdrs, burst->seg_len, n);
+		burst->iov[n++].iov_len = got;
+		burst->room += got;
+		if (got < len || !vtx->segs[n - 1].n_chains)
+			break; /* a run must be of equal segments */
 	}
 	if (!n || !vtx->queue) {
 		no_room(vtx);
@@ -494,7 +539,7 @@ static bool burst_begin(struct tx *tx, struct tx_burst *burst, uint16_t queue, s
 	burst->gso = gso_type && gso_taken(vtx->vhost, gso_type);
 	if (burst->gso)
 		return begin_gso(vtx, burst, gso_room(burst, want, gso_type));
-	return begin_plain(vtx, burst, want);
+	return begin_plain(vtx, burst, want, gso_type && !is_datagram(gso_type));
 }
 
 static void burst_commit(struct tx *tx, struct tx_burst *burst, size_t len,

@@ -556,11 +556,33 @@ static void frame_too_long_for_the_guest_is_counted(void **state)
 	struct tx *tx = rig->shards[0].tx;
 
 	(void)state;
-	assert_null(tx_frame_begin(tx, 0, 601));
+	assert_non_null(tx_frame_begin(tx, 0, 601));
+	tx_frame_commit(tx, 601, NULL);
 	assert_false(tx->blocked);
 	assert_int_equal(rig->shards[0].counters.drop[DROP_TX_TOO_BIG], 1);
+	assert_int_equal(counter_get(&rig->shards[0].counters, COUNT_TX_FRAMES), 0);
 	assert_non_null(tx_frame_begin(tx, 0, 500));
 	tx_flush(tx);
+	rig_free(rig);
+}
+
+static void stream_is_cut_to_the_guests_buffers(void **state)
+{
+	struct rig *rig = rig_new(BASE, 1, 1, 600);
+	struct tx *tx = rig->shards[0].tx;
+	struct tx_burst burst;
+
+	(void)state;
+	assert_true(tx_burst_begin(tx, &burst, 0, 54, 1460, 10000, VIRTIO_NET_HDR_GSO_TCPV4));
+	assert_int_equal(burst.n_segments, 1);
+	assert_int_equal(burst.room, 600 - VNET - 54);
+	memset(burst.hdr[0], 1, 54);
+	memset(burst.iov[0].iov_base, 2, burst.room);
+	tx_burst_commit(tx, &burst, burst.room, NULL);
+	tx_flush(tx);
+	assert_int_equal(frame_receive(rig, 0), 600 - VNET);
+	assert_int_equal(rig->got[53], 1);
+	assert_int_equal(rig->got[54], 2);
 	rig_free(rig);
 }
 
@@ -692,6 +714,7 @@ int main(void)
 		cmocka_unit_test(full_guest_is_waited_for),
 		cmocka_unit_test(room_that_is_not_used_is_taken_back),
 		cmocka_unit_test(frame_too_long_for_the_guest_is_counted),
+		cmocka_unit_test(stream_is_cut_to_the_guests_buffers),
 		cmocka_unit_test(disabled_pair_is_not_written_to),
 		cmocka_unit_test(no_guest_blocks_the_batch),
 		cmocka_unit_test(lie_stops_the_device_until_it_is_set_up_anew),

@@ -130,6 +130,20 @@ static void removed_region_is_not_translated(void **state)
 	assert_int_equal(vu_memory_remove(&memory, &region), -ENOENT);
 }
 
+static void region_added_twice_is_removed_twice(void **state)
+{
+	struct vu_region other = region;
+
+	(void)state;
+	assert_int_equal(vu_memory_add(&memory, &region, fd), 0);
+	other.mmap_offset = 0;
+	assert_int_equal(vu_memory_add(&memory, &other, fd), -EINVAL);
+	assert_int_equal(vu_memory_remove(&memory, &region), 0);
+	assert_non_null(vu_memory_user(&memory, region.user_addr, 1));
+	assert_int_equal(vu_memory_remove(&memory, &region), 0);
+	assert_null(vu_memory_user(&memory, region.user_addr, 1));
+}
+
 static void log_marks_each_page_once_written(void **state)
 {
 	struct vu_log_area area = { 0x400, 0x100 };
@@ -190,6 +204,7 @@ int main(void)
 		T(front_end_range_must_be_whole),
 		T(table_that_is_full_is_said),
 		T(removed_region_is_not_translated),
+		T(region_added_twice_is_removed_twice),
 		T(log_marks_each_page_once_written),
 		T(log_marks_what_we_wrote),
 		T(pages_outside_the_log_are_left_out),
