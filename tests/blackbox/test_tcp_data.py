@@ -509,7 +509,7 @@ def the_counters_show_no_drop_inside_a_window(case):
     conn.wait_acked()
     counters = case.daemons[0].counters()
     assert counters.get("tcp-rx-bytes", 0) >= len(sent) or not counters, counters
-    assert counters.get("tcp-in-window", 0) == 0, counters
+    assert counters.get("drop-tcp-in-window", 0) == 0, counters
 
 
 @test

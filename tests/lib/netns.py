@@ -92,7 +92,7 @@ class Namespace:
         sock.bind(where)
         if kind == socket.SOCK_STREAM:
             sock.listen(4096)
-        sock.settimeout(10)
+        sock.settimeout(6)
         return sock
 
     def tcp_server(self, addr, port=0):

@@ -9,7 +9,7 @@ import wire
 from wire import ETH_ARP, ETH_IP4, ETH_IP6, TCP, UDP, ICMP, ICMP6, Frame, WireError
 
 QUIET = 0.25   # seconds after which we say that nothing comes
-WAIT = 10.0    # seconds after which what should have come is missing
+WAIT = 6.0    # seconds after which what should have come is missing
 
 
 class Gone(Exception):

@@ -171,7 +171,8 @@ class Case:
         os.chmod(self.dir, 0o777)
         self._net = None
         self.daemons, self.guests, self.cleanups, self.pid_files = [], [], [], []
-        self.fds_before = {}
+        self.leaving = []  # what ends guests that are not in .guests
+        self.fds_before, self.warm = {}, set()
 
     @property
     def net(self):
@@ -223,6 +224,9 @@ class Case:
             guest.send(guest.solicitation("fe80::1"))
             guest.pump(0.05)
             guest.backlog.clear()
+            if daemon not in self.warm:  # all threads are at work now; one descriptor is this guest's
+                self.warm.add(daemon)
+                self.fds_before[daemon] = max(self.fds_before.get(daemon, 0), daemon.fds() - 1)
         return guest
 
     def joined(self, *options, **fields):
@@ -256,8 +260,8 @@ class Case:
         return conn, peer
 
     def check_end(self):
-        for guest in self.guests:
-            guest.close()
+        for leave in [guest.close for guest in self.guests] + self.leaving:
+            leave()
         for daemon in self.daemons:
             if daemon.ended:
                 continue
@@ -321,7 +325,9 @@ def run_one(name, function, arguments):
         if isinstance(error, KeyboardInterrupt):
             raise
         text = "%s: %s" % (type(error).__name__, error)
-        if Options.verbose or not isinstance(error, AssertionError):
+        if isinstance(error, subprocess.CalledProcessError):
+            text += "\n" + tail(error.stdout + error.stderr)
+        if Options.verbose:
             text += "\n" + traceback.format_exc()
         frame = [f for f in traceback.extract_tb(error.__traceback__) if "/lib/" not in f.filename]
         if frame:
