@@ -17,13 +17,14 @@ static void set_int(int fd, int level, int name, int value)
 	setsockopt(fd, level, name, &value, sizeof(value));
 }
 
-void conn_socket_options(int fd)
+void conn_socket_options(int fd, bool peek_off)
 {
 	/* Without it a peek offset repeats bytes behind an urgent one. */
 	set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
 	/* The guest's stack has already decided when to send. */
 	set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-	set_int(fd, SOL_SOCKET, SO_PEEK_OFF, 0);
+	if (peek_off)
+		set_int(fd, SOL_SOCKET, SO_PEEK_OFF, 0);
 }
 
 /* Binds to the address and device that the user named for what leaves. 0 or -errno. */
@@ -60,7 +61,7 @@ static int connect_socket(struct shard *shard, struct flow *flow, const struct e
 			count_drop(&shard->counters, DROP_SOCKET);
 		return error;
 	}
-	conn_socket_options(flow->fd);
+	conn_socket_options(flow->fd, !shard->rt->config->no_peek_off);
 	error = -bind_outbound(flow->fd, v, dst);
 	if (error)
 		return error;
@@ -112,9 +113,14 @@ static void hand_on(struct shard *shard, struct flow *flow, struct frame *frame,
 	shard_forward(shard, frame, owner);
 }
 
+static uint8_t flags_of(const struct frame *frame)
+{
+	return frame->data[frame->l4_off + 13] & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN);
+}
+
 static bool is_syn(const struct frame *frame)
 {
-	return (frame->data[frame->l4_off + 13] & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+	return flags_of(frame) == TCP_SYN;
 }
 
 void conn_frame(struct shard *shard, struct frame *frame)
@@ -139,6 +145,10 @@ void conn_frame(struct shard *shard, struct frame *frame)
 	}
 	if (is_syn(frame)) {
 		open_flow(shard, frame);
+		return;
+	}
+	if (flags_of(frame) == (TCP_SYN | TCP_FIN)) { /* means nothing; what sends it probes for a weakness */
+		count_drop(&shard->counters, DROP_TCP_FLAGS);
 		return;
 	}
 	count_drop(&shard->counters, DROP_NO_FLOW);

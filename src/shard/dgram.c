@@ -252,7 +252,8 @@ static void route_to(struct shard *shard, struct flow *flow, const struct frame 
 	route->dst.port = peer->host.port;
 	route->tos = frame->tos;
 	route->ttl = frame->ttl ? frame->ttl : 1;
-	route->dont_fragment = frame->dont_fragment;
+	/* IPv6 has no DF: an echo longer than the path's MTU is cut by the host, as on it, and not refused. */
+	route->dont_fragment = frame->dont_fragment && (frame->version == IP4 || frame->kind == FRAME_UDP);
 	route->local = peer->local;
 	route->scope = peer->scope ? peer->scope : v->ifindex;
 	if (ip_is_loopback(&peer->host.addr) || peer->via)

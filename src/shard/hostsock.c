@@ -125,6 +125,20 @@ static uint32_t send_room(int fd)
 	return (mem[SK_MEMINFO_SNDBUF] - mem[SK_MEMINFO_WMEM_QUEUED]) / 2;
 }
 
+uint32_t hostsock_pending(int fd)
+{
+	int n = 0;
+
+	return ioctl(fd, SIOCINQ, &n) || n < 0 ? 0 : (uint32_t)n;
+}
+
+bool hostsock_at_mark(int fd)
+{
+	int at = 0;
+
+	return ioctl(fd, SIOCATMARK, &at) == 0 && at;
+}
+
 void hostsock_info(int fd, struct hostsock_info *info)
 {
 	struct tcp_info ti = { 0 };

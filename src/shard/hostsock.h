@@ -36,6 +36,12 @@ int hostsock_set_peek(int fd, uint32_t offset);
 /* Drops len received bytes; the kernel's peek offset goes back by as much. Bytes or -errno. */
 ssize_t hostsock_discard(int fd, size_t len);
 
+/* Bytes in the receive buffer, urgent ones included (SIOCINQ). */
+uint32_t hostsock_pending(int fd);
+
+/* Whether the first byte in the receive buffer is the urgent one (SIOCATMARK). */
+bool hostsock_at_mark(int fd);
+
 void hostsock_info(int fd, struct hostsock_info *info);
 /* What is wrong with the socket (SO_ERROR), 0 or a positive errno. */
 int hostsock_error(int fd);

@@ -71,7 +71,7 @@ void shard_wake_tx(struct shard *shard)
 
 int shard_watch(struct shard *shard, struct flow *flow)
 {
-	struct epoll_event ev = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = &flow->pollee };
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = &flow->pollee };
 
 	if (epoll_ctl(shard->epoll_fd, EPOLL_CTL_ADD, flow->fd, &ev))
 		return -errno;

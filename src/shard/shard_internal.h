@@ -114,7 +114,7 @@ void conn_frame(struct shard *shard, struct frame *frame);
 struct listener;
 void listener_accept(struct shard *shard, struct listener *listener);
 /* Sets what every TCP socket of ours needs before data flows. */
-void conn_socket_options(int fd);
+void conn_socket_options(int fd, bool peek_off);
 
 /* Counts and logs, at a limited rate, that the limit on open files is reached. */
 void shard_out_of_fds(struct shard *shard);

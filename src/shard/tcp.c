@@ -194,6 +194,8 @@ static void release_acked(struct flow *flow)
 	uint32_t len = (with_fin ? tcp->fin_seq : tcp->snd_una) - tcp->sock_seq;
 	ssize_t n;
 
+	if (tcp_is(tcp, TCPB_TX_URGENT) && SEQ_GE(tcp->snd_una, tcp->tx_urgent))
+		tcp->bits &= ~(uint32_t)TCPB_TX_URGENT;
 	if (!len)
 		return;
 	n = hostsock_discard(flow->fd, len);
@@ -203,15 +205,22 @@ static void release_acked(struct flow *flow)
 		tcp->peek_seq = tcp->sock_seq;
 }
 
+/* What no later event tells again, whatever the state. */
+static void note_events(struct flow *flow)
+{
+	if (flow->events & (EPOLLRDHUP | EPOLLHUP))
+		flow->tcp.bits |= TCPB_HOST_RDHUP;
+	if (flow->events & EPOLLPRI)
+		flow->tcp.bits |= TCPB_HOST_PRI;
+}
+
 static void take_events(struct flow *flow)
 {
 	struct tcp *tcp = &flow->tcp;
 	uint32_t events = flow->events;
 
-	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+	if (events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		tcp->bits &= ~(uint32_t)TCPB_DRAINED;
-	if (events & (EPOLLRDHUP | EPOLLHUP))
-		tcp->bits |= TCPB_HOST_RDHUP;
 	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) {
 		tcp->bits &= ~(uint32_t)TCPB_HOST_FULL;
 		tcp->bits |= TCPB_WND_UPDATE;
@@ -291,7 +300,6 @@ static void finish(struct shard *shard, struct flow *flow)
 	tcp->state_due_us = shard->now_us + TCP_TIME_WAIT_US;
 }
 
-/* Urgent data of the guest: the last mark goes out with its byte, when all before it has gone. */
 static bool run_open(struct shard *shard, struct flow *flow)
 {
 	struct tcp *tcp = &flow->tcp;
@@ -330,8 +338,6 @@ static void run_handshake(struct shard *shard, struct flow *flow)
 	uint32_t events = flow->events;
 
 	flow->events = 0;
-	if (events & EPOLLRDHUP)
-		flow->tcp.bits |= TCPB_HOST_RDHUP;
 	if (flow->tcp.state == TCPS_CONNECTING) {
 		if (events & (EPOLLERR | EPOLLHUP | EPOLLOUT)) {
 			int error = hostsock_error(flow->fd);
@@ -349,6 +355,7 @@ bool tcp_run(struct shard *shard, struct flow *flow)
 
 	if (flow->closed)
 		return true;
+	note_events(flow);
 	if (tcp_is(&flow->tcp, TCPB_DEAD))
 		close_flow(shard, flow);
 	else if (flow->tcp.state == TCPS_OPEN)

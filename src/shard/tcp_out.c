@@ -187,6 +187,8 @@ struct data_run {
 	size_t l2l3;
 	size_t tcp_len;
 	uint8_t gso_type;
+	bool urgent;
+	uint32_t urgent_seq;
 	struct tx_offload offload;
 	unsigned int caps;
 };
@@ -201,6 +203,8 @@ static void data_run_init(struct shard *shard, struct flow *flow, uint32_t seq, 
 	run->tcp_len = tcp_header_len(&run->h.options);
 	run->caps = tx_caps(shard->tx, flow->queue);
 	run->gso_type = VIRTIO_NET_HDR_GSO_NONE;
+	run->urgent = tcp_is(&flow->tcp, TCPB_TX_URGENT);
+	run->urgent_seq = flow->tcp.tx_urgent;
 	if (run->caps & TX_CSUM && run->caps & (v4 ? TX_TSO4 : TX_TSO6))
 		run->gso_type = v4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
 	run->offload = (struct tx_offload){ 0 };
@@ -215,7 +219,12 @@ static void put_segment(struct data_run *run, uint8_t *p, uint32_t seq, size_t l
 			bool last)
 {
 	run->h.seq = seq;
-	run->h.flags = (uint8_t)((run->h.flags & ~TCP_PSH) | (last ? TCP_PSH : 0));
+	run->h.flags = (uint8_t)((run->h.flags & ~(TCP_PSH | TCP_URG)) | (last ? TCP_PSH : 0));
+	run->h.urgent = 0;
+	if (run->urgent && SEQ_LT(seq, run->urgent_seq) && run->urgent_seq - seq <= UINT16_MAX) {
+		run->h.flags |= TCP_URG;
+		run->h.urgent = (uint16_t)(run->urgent_seq - seq);
+	}
 	l3_write(p, &run->l3, run->tcp_len + len);
 	tcp_header_encode(p + run->l2l3, &run->h);
 	finish_checksum(p + run->l2l3, run->tcp_len, &run->l3, payload, len, run->caps & TX_CSUM);
@@ -321,7 +330,7 @@ static bool send_lost(struct shard *shard, struct flow *flow)
 }
 
 /* Bytes that the guest's window and our own, after a loss, let go now. */
-static uint32_t may_send(const struct tcp *tcp)
+static uint32_t may_send(const struct tcp *tcp, bool begun)
 {
 	uint32_t edge = tcp->snd_una + tcp->snd_wnd;
 	uint32_t room = SEQ_GT(edge, tcp->snd_nxt) ? edge - tcp->snd_nxt : 0;
@@ -332,10 +341,60 @@ static uint32_t may_send(const struct tcp *tcp)
 
 		room = left < room ? left : room;
 	}
-	/* RFC 9293 3.8.6.2.1: no silly segments while more is on its way to be acknowledged. */
-	if (room < tcp->mss && tcp->n_runs && room < tcp->snd_wnd_max / 2)
+	/* RFC 9293 3.8.6.2.1: no silly segments for a window that opened by little. */
+	if (!begun && room < tcp->mss && tcp->n_runs && room < tcp->snd_wnd_max / 2)
 		return 0;
 	return room;
+}
+
+/* Notes that the byte at seq is urgent. */
+static void mark_urgent(struct tcp *tcp, uint32_t seq)
+{
+	tcp->bits |= TCPB_TX_URGENT;
+	tcp->bits &= ~(uint32_t)TCPB_HOST_PRI;
+	tcp->tx_urgent = seq + 1; /* behind the byte, as Linux has it (RFC 6093 2) */
+}
+
+/*
+ * A peek ended short: the buffer is empty, or the peer's FIN is next (no event will tell of it again), or the kernel
+ * stopped at an urgent byte, of which it then has more behind.
+ */
+static void note_short_peek(struct flow *flow, uint32_t end)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	if (tcp_is(tcp, TCPB_HOST_PRI) && hostsock_pending(flow->fd) > end - tcp->sock_seq) {
+		mark_urgent(tcp, end);
+	} else if (!tcp_is(tcp, TCPB_HOST_RDHUP)) {
+		tcp->bits |= TCPB_DRAINED;
+	}
+}
+
+/*
+ * Whether the next byte to be sent is the urgent one: a peek that begins there does not stop. One that begins a byte
+ * earlier does; with nothing before it in the buffer the kernel can be asked.
+ */
+static void look_for_urgent(struct shard *shard, struct flow *flow)
+{
+	struct tcp *tcp = &flow->tcp;
+	uint32_t offset = tcp->snd_nxt - tcp->sock_seq, skip;
+	uint8_t two[2];
+	struct iovec iov = { two, sizeof(two) };
+	ssize_t n;
+
+	if (hostsock_pending(flow->fd) <= offset)
+		return;
+	if (!offset) {
+		if (hostsock_at_mark(flow->fd))
+			mark_urgent(tcp, tcp->snd_nxt);
+		return;
+	}
+	skip = seek(shard, flow, tcp->snd_nxt - 1);
+	n = hostsock_peek(flow->fd, &iov, 1, skip, shard->discard);
+	if (n > 0 && !skip)
+		tcp->peek_seq = tcp->snd_nxt - 1 + (uint32_t)n;
+	if (n == 1)
+		mark_urgent(tcp, tcp->snd_nxt);
 }
 
 static bool send_new(struct shard *shard, struct flow *flow)
@@ -343,7 +402,7 @@ static bool send_new(struct shard *shard, struct flow *flow)
 	struct tcp *tcp = &flow->tcp;
 	uint32_t sent = 0, room;
 
-	while (!tcp_is(tcp, TCPB_DRAINED | TCPB_HOST_EOF) && (room = may_send(tcp))) {
+	while (!tcp_is(tcp, TCPB_DRAINED | TCPB_HOST_EOF) && (room = may_send(tcp, sent))) {
 		size_t asked = 0;
 		ssize_t n;
 
@@ -351,6 +410,8 @@ static bool send_new(struct shard *shard, struct flow *flow)
 			shard_touch_again(shard, flow);
 			return true;
 		}
+		if (tcp_is(tcp, TCPB_HOST_PRI))
+			look_for_urgent(shard, flow);
 		n = send_range(shard, flow, tcp->snd_nxt, room, &asked);
 		if (n == GUEST_FULL)
 			return false;
@@ -359,13 +420,13 @@ static bool send_new(struct shard *shard, struct flow *flow)
 			tcp->fin_seq = tcp->snd_nxt;
 			break;
 		}
-		/* Behind a short peek there may be the peer's FIN, of which no further event tells. */
-		if (n < 0 || ((size_t)n < asked && !tcp_is(tcp, TCPB_HOST_RDHUP)))
-			tcp->bits |= TCPB_DRAINED;
 		if (n < 0) {
+			tcp->bits |= TCPB_DRAINED;
 			note_error(tcp, n);
 			break;
 		}
+		if ((size_t)n < asked)
+			note_short_peek(flow, tcp->snd_nxt + (uint32_t)n);
 		runs_sent(tcp, tcp->snd_nxt, tcp->snd_nxt + (uint32_t)n, (uint32_t)shard->now_us);
 		tcp->snd_nxt += (uint32_t)n;
 		sent += (uint32_t)n;

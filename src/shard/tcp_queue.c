@@ -176,6 +176,19 @@ bool tcp_queue_island(struct shard *shard, struct flow *flow, const struct frame
 	return true;
 }
 
+/* Ends a list of iovecs behind max bytes. Returns its new length. */
+static unsigned int cut_iov(struct iovec *iov, unsigned int n, uint32_t max)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		if (iov[i].iov_len >= max) {
+			iov[i].iov_len = max;
+			return i + 1;
+		}
+		max -= (uint32_t)iov[i].iov_len;
+	}
+	return n;
+}
+
 /* Fills iov with what is in order: chunks, then gathered frames. Returns the number of iovecs. */
 static unsigned int fill_iov(const struct tcp *tcp, struct iovec *iov)
 {
@@ -249,6 +262,26 @@ void tcp_queue_settle(struct shard *shard, struct flow *flow)
 	}
 }
 
+/*
+ * Gives the socket what iov holds. An urgent byte ends a send, and goes by itself with its mark; of several marks the
+ * last is kept, as in the kernel. Bytes taken or -errno.
+ */
+static ssize_t give(struct flow *flow, struct iovec *iov, unsigned int n)
+{
+	struct tcp *tcp = &flow->tcp;
+	uint32_t ahead = tcp->rx_urgent - tcp->host_nxt;
+	ssize_t taken;
+
+	if (!tcp_is(tcp, TCPB_RX_URGENT) || SEQ_LT(tcp->rx_urgent, tcp->host_nxt))
+		return hostsock_send(flow->fd, iov, n, false);
+	if (ahead)
+		return hostsock_send(flow->fd, iov, cut_iov(iov, n, ahead), false);
+	taken = hostsock_send_urgent(flow->fd, *(const uint8_t *)iov[0].iov_base);
+	if (taken > 0)
+		tcp->bits &= ~(uint32_t)TCPB_RX_URGENT;
+	return taken;
+}
+
 int tcp_queue_flush(struct shard *shard, struct flow *flow)
 {
 	struct tcp *tcp = &flow->tcp;
@@ -256,22 +289,19 @@ int tcp_queue_flush(struct shard *shard, struct flow *flow)
 
 	while (!tcp_is(tcp, TCPB_HOST_FULL | TCPB_HOST_SHUT)) {
 		unsigned int n = fill_iov(tcp, iov);
-		size_t offered = 0;
 		ssize_t taken;
 
 		if (!n)
 			return 0;
-		for (unsigned int i = 0; i < n; i++)
-			offered += iov[i].iov_len;
-		taken = hostsock_send(flow->fd, iov, n, false);
+		taken = give(flow, iov, n);
 		if (taken < 0 && taken != -EAGAIN && taken != -ENOBUFS && taken != -ENOMEM)
 			return (int)taken;
 		if (taken > 0) {
 			consume(shard, tcp, (uint32_t)taken);
 			count_add(&shard->counters, COUNT_TCP_RX_BYTES, (uint64_t)taken);
-		}
-		if (taken < (ssize_t)offered && taken <= 0)
+		} else {
 			tcp->bits |= TCPB_HOST_FULL;
+		}
 	}
 	tcp_queue_settle(shard, flow);
 	return 0;
