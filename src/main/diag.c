@@ -34,6 +34,13 @@ int port_set_next_change(const struct port_set *before, const struct port_set *n
 	return -1;
 }
 
+int port_set_next(const struct port_set *set, unsigned int from)
+{
+	static const struct port_set empty;
+
+	return port_set_next_change(&empty, set, from);
+}
+
 void diag_request(uint8_t *request, uint32_t seq, uint8_t family, uint8_t proto)
 {
 	struct nlmsghdr header = {

@@ -46,6 +46,9 @@ static inline bool port_set_has(const struct port_set *set, uint16_t port)
 /* Takes out of a set all ports of another: our own listeners, excluded ports. */
 void port_set_subtract(struct port_set *set, const struct port_set *other);
 
+/* The first port of a set from a number on, or -1; from may be 65536. */
+int port_set_next(const struct port_set *set, unsigned int from);
+
 /* The first port from a number on that is in one set and not in the other, or -1; from may be
  * 65536. */
 int port_set_next_change(const struct port_set *before, const struct port_set *now,
