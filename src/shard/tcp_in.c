@@ -104,6 +104,7 @@ static void open_flow(struct shard *shard, struct flow *flow)
 static void in_syn_sent(struct shard *shard, struct flow *flow, struct frame *frame, const struct tcp_header *h)
 {
 	struct tcp *tcp = &flow->tcp;
+	uint32_t rtt = (uint32_t)(shard->now_us - tcp->ts_recent_us + 1); /* since the SYN; the answer sets it anew */
 
 	(void)frame;
 	if (h->flags & TCP_ACK && h->ack != tcp->iss + 1) {
@@ -122,7 +123,7 @@ static void in_syn_sent(struct shard *shard, struct flow *flow, struct frame *fr
 	tcp_window_init(shard, flow);
 	if (h->flags & TCP_ACK) {
 		if (tcp->retries == 0)
-			tcp_rtt_sample(tcp, (uint32_t)(shard->now_us - tcp->ts_recent_us + 1));
+			tcp_rtt_sample(tcp, rtt);
 		open_flow(shard, flow);
 	} else {
 		tcp->state = TCPS_SYN_RCVD; /* simultaneous open, RFC 9293 3.5 */
