@@ -367,6 +367,7 @@ class Topology:
         router.sysctl("net.ipv6.conf.all.forwarding", "1")
         # `remote` takes the host's addresses for neighbours: the router answers for them.
         router.sysctl("net.ipv6.conf.outside.proxy_ndp", "1")
+        router.sysctl("net.ipv6.neigh.outside.proxy_delay", "0")
         router.ip("-6", "neigh", "add", "proxy", self.HOST6, "dev", "outside")
         router.run("nft", "add table ip nat; "
                    "add chain ip nat out { type nat hook postrouting priority 100; }; "

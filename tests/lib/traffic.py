@@ -15,6 +15,7 @@ UDP sends each datagram back. With --dns, port 53 answers for NAME over UDP and 
 """
 
 import argparse
+import errno
 import hashlib
 import ipaddress
 import random
@@ -170,7 +171,13 @@ def exchange(proto, address, port, payload, seconds=10):
         sock.settimeout(seconds)
         sock.connect((address, port))
         if kind == socket.SOCK_DGRAM:
-            sock.send(payload)
+            try:
+                sock.send(payload)
+                return sock.recv(DATAGRAM_MAX)
+            except OSError as error:
+                if error.errno != errno.EMSGSIZE:
+                    raise
+            sock.send(payload)  # the path's MTU is known now: the kernel fragments
             return sock.recv(DATAGRAM_MAX)
         sock.sendall(payload)
         sock.shutdown(socket.SHUT_WR)

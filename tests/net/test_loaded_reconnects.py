@@ -18,7 +18,8 @@ import traffic  # noqa: E402
 from tapguest import TapGuest  # noqa: E402
 from topology import Topology, wait_until  # noqa: E402
 
-ROUNDS, FLOWS, SIZE = 4, 12, 2_000_000
+ROUNDS, FLOWS = 4, 12
+SIZE, LONG = 2_000_000, 100_000_000
 SHARDS = 4
 
 
@@ -39,18 +40,24 @@ def one_flow(guest, address, number):
                 assert got == payload, "datagram differs"
 
 
+def long_flow(guest):
+    """More than can arrive until the guest disconnects."""
+    with guest.space.entered():
+        return traffic.exchange("tcp4", guest.net.REMOTE4, guest.net.PORT, b"get %d\n" % LONG, 60)
+
+
 def cut_off(guest, pool):
-    """Disconnects while flows run: they must fail or end, none may hang."""
-    started = [pool.submit(one_flow, guest, guest.net.REMOTE4, 3 * i) for i in range(FLOWS)]
-    wait_until(lambda: guest.space.run("ss", "-Htn", "state", "established"), 10, "a connection")
+    """Disconnects while flows run: they must fail, none may hang."""
+    flows = [pool.submit(long_flow, guest) for _ in range(FLOWS)]
+    wait_until(lambda: guest.space.run("ss", "-Htn", "state", "fin-wait-2"), 10, "a transfer")
     guest.disconnect()
     guest.space.run("ss", "-K", "dst", guest.net.REMOTE4)
-    for flow in started:
+    for flow in flows:
         flow.exception(timeout=90)
 
 
 def main():
-    with Topology("taploom-load", data=SIZE) as net, \
+    with Topology("taploom-load", data=LONG) as net, \
             concurrent.futures.ThreadPoolExecutor(FLOWS) as pool:
         daemon = net.taploom("--shards", str(SHARDS))
         guest = TapGuest(net, daemon)

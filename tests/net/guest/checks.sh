@@ -111,8 +111,15 @@ check_ping_gateway4() { ping_ok "$GATEWAY4"; }
 check_ping_gateway6() { ping_ok "$GATEWAY6%$link"; }
 check_ping_remote4() { ping_ok "$REMOTE4"; }
 check_ping_remote6() { ping_ok "$REMOTE6"; }
-check_ping_large4() { ping_ok "$REMOTE4" -s 20000; }
-check_ping_large6() { ping_ok "$REMOTE6" -s 20000; }
+
+# The first may be answered by the path's MTU, which the guest then knows.
+ping_large_ok() {
+	ping -c 1 -W 1 -s 20000 "$1" >/dev/null 2>&1
+	ping_ok "$1" -s 20000
+}
+
+check_ping_large4() { ping_large_ok "$REMOTE4"; }
+check_ping_large6() { ping_large_ok "$REMOTE6"; }
 
 # Usage: resolve TYPE EXPECTED
 resolve() {
@@ -126,12 +133,19 @@ check_dns6() { resolve aaaa "$NAME6"; }
 check_tcp4() { same "$(request "TCP4:$REMOTE4:5000" 'echo a line over TCP')" 'a line over TCP'; }
 check_tcp6() { same "$(request "TCP6:[$REMOTE6]:5000" 'echo a line over TCP')" 'a line over TCP'; }
 
-# Datagrams of each size must come back whole. Usage: udp_ok PROTO:ADDR:PORT
+# One datagram there and back. Usage: datagram_returns PROTO:ADDR:PORT SIZE
+datagram_returns() {
+	head -c "$2" /dev/urandom >/tmp/sent
+	socat -b 65535 -t 0.5 -T 3 - "$1" </tmp/sent >/tmp/received 2>/dev/null
+	cmp /tmp/sent /tmp/received
+}
+
+# Datagrams of each size must come back whole; the first beyond the path's MTU may be answered by
+# that, and the kernel fragments the next. Usage: udp_ok PROTO:ADDR:PORT
 udp_ok() {
 	for size in 1 1400 9000 60000; do
-		head -c $size /dev/urandom >/tmp/sent
-		socat -b 65535 -t 0.5 -T 3 - "$1" </tmp/sent >/tmp/received 2>&1
-		cmp /tmp/sent /tmp/received || { echo "datagram of $size bytes"; return 1; }
+		datagram_returns "$1" $size || { [ $size = 9000 ] && datagram_returns "$1" $size; } ||
+			{ echo "datagram of $size bytes"; return 1; }
 	done
 	echo "1, 1400, 9000 and 60000 bytes"
 }

@@ -1,0 +1,90 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+# labels: net
+# timeout: 200
+"""What changes on the host at run time is taken up, and the guest is told."""
+import os
+import struct
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+import dhcp
+from netns import FAR4, GW6, HOST4, HOST6
+from suite import main, test, wait_for
+from wire import ip_bytes, ip_text
+
+
+def is_ra(frame):
+    return frame.kind == "icmp6" and frame.type == 134
+
+
+def prefixes(frame):
+    """{prefix: preferred lifetime} of an RA."""
+    out, raw, at = {}, frame.data[8:], 0
+    while at < len(raw):
+        if raw[at] == 3:
+            out[ip_text(raw[at + 16:at + 32])] = struct.unpack("!I", raw[at + 8:at + 12])[0]
+        at += 8 * raw[at + 1]
+    return out
+
+
+def lease(guest, current=None):
+    fields = {"ciaddr": current, "src": current} if current else {"options": dhcp.option(55, b"\1\3\6")}
+    return dhcp.ask(guest, dhcp.REQUEST if current else dhcp.DISCOVER, **fields)
+
+
+@test
+def a_new_ipv6_prefix_is_advertised_and_the_old_one_deprecated(case):
+    case.start()
+    guest = case.guest()
+    case.net.host.batch("addr del %s/64 dev h0\naddr add 2001:db8:aaaa::2/64 dev h0 nodad\n"
+                        "route replace ::/0 via %s dev h0\n" % (HOST6, GW6))
+    ra = guest.expect(lambda f: is_ra(f) and "2001:db8:aaaa::" in prefixes(f), "RA with the new prefix", 20)
+    assert prefixes(ra)["2001:db8:aaaa::"] > 0
+    assert prefixes(ra).get("2001:db8::", 0) == 0, "the old prefix is still preferred"
+
+
+@test
+def a_new_ipv4_address_is_given_by_the_next_renewal(case):
+    case.start()
+    guest = case.guest()
+    assert lease(guest).yiaddr == HOST4
+    case.net.host.batch("addr add 192.0.2.77/24 dev h0\naddr del %s/24 dev h0\n" % HOST4)
+    case.net.host.batch("addr replace 192.0.2.77/24 dev h0\nroute replace default via 192.0.2.1 dev h0\n")
+    time.sleep(0.5)
+    assert lease(guest, HOST4).kind == dhcp.NAK
+    assert lease(guest).yiaddr == "192.0.2.77"
+
+
+@test
+def a_new_resolver_is_given_by_the_next_lease(case):
+    case.start()
+    guest = case.guest()
+    with open(case.net.host.etc + "/resolv.conf", "w") as file:
+        file.write("nameserver 198.51.100.77\n")
+    wait_for(lambda: lease(guest).options.get(6) == ip_bytes("198.51.100.77"), "the new resolver is given", 20, 0.5)
+
+
+@test
+def a_link_that_goes_and_comes_back_serves_again(case):
+    case.start()
+    guest = case.guest()
+    case.net.host.batch("link set h0 down\n")
+    time.sleep(0.3)
+    guest.alive()
+    case.net.host.batch("link set h0 up\nroute replace default via 192.0.2.1 dev h0\n")
+    server = case.net.remote.udp(FAR4)
+
+    def arrives():
+        guest.send(guest.udp(FAR4, server.getsockname()[1], b"again"))
+        server.settimeout(0.3)
+        try:
+            return server.recv(10)
+        except TimeoutError:
+            return b""
+    assert wait_for(arrives, "datagrams pass again", 15) == b"again"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
