@@ -49,10 +49,10 @@ def _plain(address):
 class _TcpHandler(socketserver.StreamRequestHandler):
     def handle(self):
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        verb, _, argument = self.rfile.readline(LINE_MAX).decode("ascii", "replace").strip().partition(" ")
-        answers = {"echo": self.echo, "peer": self.peer, "get": self.get, "put": self.put}
         try:
-            answers.get(verb, self.unknown)(argument)
+            line = self.rfile.readline(LINE_MAX).decode("ascii", "replace")
+            verb, _, argument = line.strip().partition(" ")
+            self.ANSWERS.get(verb, _TcpHandler.unknown)(self, argument)
         except (BrokenPipeError, ConnectionResetError):
             pass  # the client went away; it will say so
 
@@ -77,6 +77,8 @@ class _TcpHandler(socketserver.StreamRequestHandler):
 
     def unknown(self, _):
         self.wfile.write(b"unknown request\n")
+
+    ANSWERS = {"echo": echo, "peer": peer, "get": get, "put": put}
 
 
 class _TcpServer(socketserver.ThreadingTCPServer):
