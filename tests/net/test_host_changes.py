@@ -4,6 +4,7 @@
 # timeout: 200
 """What changes on the host at run time is taken up, and the guest is told."""
 import os
+import shutil
 import struct
 import sys
 import time
@@ -11,7 +12,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import dhcp
 from netns import FAR4, GW6, HOST4, HOST6
-from suite import main, test, wait_for
+from suite import Daemon, main, test, wait_for
 from wire import ip_bytes, ip_text
 
 
@@ -59,10 +60,18 @@ def a_new_ipv4_address_is_given_by_the_next_renewal(case):
 
 @test
 def a_new_resolver_is_given_by_the_next_lease(case):
-    case.start()
+    etc = case.path("etc")
+    os.makedirs(etc)
+    for name in ("passwd", "group", "nsswitch.conf", "resolv.conf"):
+        shutil.copy("/etc/" + name, etc)
+    path = case.path("s")
+    daemon = Daemon(case, ("sh", "-c", 'mount --bind %s /etc && exec "$@"' % etc, "sh", case.program(), "-f", "-s", path))
+    daemon.socket = path
+    case.daemons.append(daemon)
     guest = case.guest()
-    with open(case.net.host.etc + "/resolv.conf", "w") as file:
+    with open(etc + "/new", "w") as file:
         file.write("nameserver 198.51.100.77\n")
+    os.rename(etc + "/new", etc + "/resolv.conf")
     wait_for(lambda: lease(guest).options.get(6) == ip_bytes("198.51.100.77"), "the new resolver is given", 20, 0.5)
 
 
