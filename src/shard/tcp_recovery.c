@@ -149,6 +149,14 @@ uint32_t runs_in_flight(const struct tcp *tcp)
 	return bytes;
 }
 
+/* RFC 6298 2, without back-off. */
+static uint32_t rto_of(const struct tcp *tcp)
+{
+	if (!tcp->srtt_us)
+		return TCP_RTO_FIRST_US;
+	return min_u32(tcp->srtt_us + max_u32(4 * tcp->rttvar_us, TCP_RTO_MIN_US), TCP_RTO_MAX_US);
+}
+
 void tcp_rtt_sample(struct tcp *tcp, uint32_t rtt_us)
 {
 	uint32_t apart;
@@ -165,8 +173,7 @@ void tcp_rtt_sample(struct tcp *tcp, uint32_t rtt_us)
 		tcp->rttvar_us = (3 * tcp->rttvar_us + apart) / 4;
 		tcp->srtt_us = (uint32_t)((7ull * tcp->srtt_us + rtt_us) / 8);
 	}
-	tcp->rto_us = tcp->srtt_us + max_u32(4 * tcp->rttvar_us, TCP_RTO_MIN_US);
-	tcp->rto_us = min_u32(tcp->rto_us, TCP_RTO_MAX_US);
+	tcp->rto_us = rto_of(tcp);
 }
 
 /* RFC 8985 6.2 step 2: the most recently sent among what was delivered. */
@@ -188,16 +195,30 @@ static void rack_note(struct shard *shard, struct tcp *tcp, const struct tcp_run
 	}
 }
 
+/* Whether an acknowledgement covers anything that was sent twice. */
+static bool any_resent(const struct tcp *tcp, uint32_t una)
+{
+	for (unsigned int i = 0; i < tcp->n_runs && SEQ_LT(tcp->runs[i].start, una); i++) {
+		if (tcp->runs[i].flags & RUN_RETRANS)
+			return true;
+	}
+	return false;
+}
+
 /* Drops what a cumulative acknowledgement covers. */
 static void runs_acked(struct shard *shard, struct tcp *tcp, uint32_t una)
 {
+	/* What lay behind a hole was received long ago: its acknowledgement says nothing of the round trip. */
+	bool in_time = !any_resent(tcp, una);
+
 	while (tcp->n_runs && SEQ_LE(tcp->runs[0].end, una)) {
 		if (!(tcp->runs[0].flags & RUN_SACKED))
-			rack_note(shard, tcp, &tcp->runs[0], tcp->runs[0].end == una || tcp->n_runs == 1);
+			rack_note(shard, tcp, &tcp->runs[0],
+				  in_time && (tcp->runs[0].end == una || tcp->n_runs == 1));
 		remove_run(tcp, 0);
 	}
 	if (tcp->n_runs && SEQ_LT(tcp->runs[0].start, una)) {
-		rack_note(shard, tcp, &tcp->runs[0], true);
+		rack_note(shard, tcp, &tcp->runs[0], in_time);
 		tcp->runs[0].start = una;
 	}
 }
@@ -334,6 +355,8 @@ void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_h
 		tcp->dup_acks = 0;
 		tcp->bits &= ~(uint32_t)TCPB_TLP_SENT;
 		tcp->rto_due_us = 0;
+		/* Progress takes the back-off back step by step: with all in flight repeated, no sample ever would. */
+		tcp->rto_us = max_u32(rto_of(tcp), tcp->rto_us / 2);
 		grow_window(tcp, acked);
 	}
 	for (unsigned int i = 0; i < h->options.n_sack && tcp_is(tcp, TCPB_SACK); i++)
