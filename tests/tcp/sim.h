@@ -156,6 +156,7 @@ struct sim_guest {
 	uint32_t wl1, wl2;
 	uint16_t peer_mss;
 	uint8_t peer_shift;
+	bool peer_wscale, probed;
 	bool sack_on, ts_on;
 	struct range sacked[GUEST_RANGES];
 	uint32_t n_sacked;
@@ -218,6 +219,8 @@ struct world {
 	uint32_t guest_edge_max; /* of the window that the guest offered */
 	uint32_t n_emitted;
 	bool guest_heard_reset, we_reset;
+	bool waited; /* the flow was in TIME_WAIT for its whole time before it closed */
+	uint64_t flow_closed_us;
 	uint32_t sack_max; /* highest sequence number that we ever SACKed */
 };
 

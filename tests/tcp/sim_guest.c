@@ -29,7 +29,10 @@ static void update_window(struct sim_guest *g)
 {
 	uint64_t waiting = received(g) - g->consumed;
 	uint32_t free = waiting < g->rcvbuf ? g->rcvbuf - (uint32_t)waiting : 0;
-	uint32_t edge = g->rcv_nxt + free;
+	uint32_t edge;
+
+	free = min_u32(free, 65535u << (g->use_wscale && g->peer_wscale ? g->shift : 0));
+	edge = g->rcv_nxt + free;
 
 	/* RFC 9293 3.8.6.2.2 */
 	if (SEQ_GE(edge, g->rcv_edge + min_u32(g->mss, g->rcvbuf / 2 + 1)))
@@ -205,7 +208,7 @@ static uint32_t put_data(struct world *w, uint32_t seq, uint32_t len)
 	s.len = len;
 	if (seq + len == data_end(g) && g->fin_sent)
 		s.flags |= TCP_FIN;
-	if (SEQ_LT(seq, g->snd_max) && len)
+	if (SEQ_LT(seq, g->snd_max) && len && !(g->probed && g->snd_max - seq == 1))
 		g->n_retrans++;
 	put(w, &s);
 	if (SEQ_GT(seq + len, g->snd_max))
@@ -329,6 +332,7 @@ static void on_probe(struct world *w)
 		put(w, &s);
 		if (SEQ_GT(s.seq + 1, g->snd_max))
 			g->snd_max = s.seq + 1;
+		g->probed = true;
 	} else {
 		put_flags(w, g->snd_una - 1, TCP_ACK);
 	}
@@ -481,6 +485,7 @@ static void take_syn(struct world *w, const struct segment *s)
 	w->guest_edge_max = g->rcv_edge;
 	g->peer_mss = s->mss;
 	g->peer_shift = s->has_wscale ? s->wscale : 0;
+	g->peer_wscale = s->has_wscale;
 	g->sack_on = s->sack_ok && g->use_sack;
 	g->ts_on = s->has_ts && g->use_ts;
 	g->ts_recent = s->ts_val;

@@ -21,6 +21,8 @@ void sock_raise(struct sim_sock *sock, uint32_t events)
 		events |= EPOLLOUT;
 	if (sock->arrived > sock->consumed || sock->eof)
 		events |= EPOLLIN;
+	if (sock->urgent_at < sock->arrived)
+		events |= EPOLLPRI;
 	if (sock->eof)
 		events |= EPOLLRDHUP;
 	if (sock->eof && sock->shut)
@@ -183,6 +185,20 @@ ssize_t hostsock_discard(int fd, size_t len)
 	if (!sock->scripted && sock->turn_at_us == NEVER)
 		sock->turn_at_us = w->shard->now_us + 1 + rng_below(&w->rng, sock->step_us);
 	return (ssize_t)n;
+}
+
+uint32_t hostsock_pending(int fd)
+{
+	const struct sim_sock *sock = sock_of(fd);
+
+	return (uint32_t)(sock->arrived - sock->consumed);
+}
+
+bool hostsock_at_mark(int fd)
+{
+	const struct sim_sock *sock = sock_of(fd);
+
+	return sock->urgent_at == sock->consumed && sock->arrived > sock->urgent_at;
 }
 
 void hostsock_info(int fd, struct hostsock_info *info)

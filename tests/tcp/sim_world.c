@@ -218,6 +218,8 @@ void flow_close(struct shard *shard, struct flow *flow)
 	wheel_disarm(&shard->wheel, &flow->timer);
 	if (w->flow == flow)
 		w->flow = NULL;
+	w->waited = flow->tcp.state == TCPS_TIME_WAIT;
+	w->flow_closed_us = shard->now_us;
 	world_note(w, "flow closed");
 }
 
@@ -380,7 +382,17 @@ static void open_guest_flow(struct world *w, struct frame *frame)
 	flow->fd = w->sock.fd;
 	flow->in_epoll = true;
 	w->sock.open = true;
-	w->sock.closed = w->sock.aborted = false;
+	if (w->n_flows > 1) { /* another connection than the one before */
+		struct sim_sock *s = &w->sock;
+
+		s->closed = s->aborted = s->shut = s->fin_acked = s->eof = s->reset = s->want_out = false;
+		s->written = s->taken = s->arrived = s->consumed = 0;
+		s->peek_off = s->events = 0;
+		s->error = 0;
+		s->turn_at_us = s->out_at_us = NEVER;
+		w->our_iss_known = w->our_edge_known = w->wscale_offered_by_us = false;
+		w->guest_edge_max = 0;
+	}
 	if (!w->sock.scripted)
 		w->sock.connect_at_us = w->shard->now_us + rng_below(&w->rng, 5000);
 	if (w->on_sock)
