@@ -43,7 +43,8 @@ struct runtime {
 
 	struct control *control;
 
-	struct listener *spare_listeners; /* control's alone */
+	struct listener *listeners;       /* control's alone: those that are open */
+	struct listener *spare_listeners; /* and those that may be used again */
 
 	struct udp_ports *udp_ports; /* forwarded UDP ports, by the guest's; the entries have their own rules */
 };

@@ -77,5 +77,7 @@ struct port_map;
 int shards_listen(struct runtime *rt, uint8_t proto, const struct port_map *map, uint16_t port,
 		  struct listener **out) ON_CONTROL;
 void shards_unlisten(struct runtime *rt, struct listener *listener) ON_CONTROL;
+/* Closes all: the ports are free for others at once. */
+void shards_unlisten_all(struct runtime *rt) ON_CONTROL;
 /* At the end, when no shard runs any more. */
 void shards_free_listeners(struct runtime *rt);

@@ -30,6 +30,7 @@ struct control {
 	int epoll_fd;
 	int signal_fd;
 	bool ending;
+	bool ignore_int; /* SIGINT is for the command, which shares our terminal */
 	struct control_hook own[4];
 };
 
@@ -87,7 +88,7 @@ static bool take_signals(struct control_hook *hook)
 	while (read(control->signal_fd, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == SIGUSR1)
 			show_counters(control);
-		else if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
+		else if (info.ssi_signo == SIGTERM || !control->ignore_int)
 			control->ending = true;
 	}
 	return !control->ending;
@@ -196,6 +197,8 @@ int control_new(struct control **out, struct runtime *rt, struct network *networ
 	control->rt = rt;
 	control->network = network;
 	control->signal_fd = -1;
+	control->ignore_int = rt->config->mode == MODE_NAMESPACE && !rt->config->netns_pid &&
+			      !rt->config->netns[0];
 	control->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	error = control->epoll_fd < 0 ? -errno : inbox_init(&control->inbox);
 	error = error ? error : open_signals(control);

@@ -24,7 +24,7 @@ static void give_to_later_user(const struct guest_side *side)
 
 static int open_socket(struct guest_side *side)
 {
-	if (side->config->fd >= 0)
+	if (side->config->fd >= 0 || side->config->mode == MODE_NAMESPACE)
 		return 0;
 	side->listen_fd = socket_path_listen(side->config->socket_path, side->path, &side->socket);
 	if (side->listen_fd < 0)
@@ -56,7 +56,10 @@ int guest_side_transport(struct guest_side *side, struct runtime *rt, struct tra
 	int error;
 
 	rt->n_readers = 1;
-	error = stream_transport_new(out, rt, side->listen_fd, side->config->fd, side->pcap);
+	if (side->config->mode == MODE_VHOST_USER)
+		error = vhost_transport_new(out, rt, side->listen_fd, side->config->fd, side->pcap);
+	else
+		error = stream_transport_new(out, rt, side->listen_fd, side->config->fd, side->pcap);
 	if (error)
 		log_error("Couldn't set up the guest's side: %s", strerror(-error));
 	else

@@ -22,7 +22,7 @@ struct guest_side {
 /* Opens the socket and the capture file. 0 or -errno, logged. */
 int guest_side_open(struct guest_side *side, const struct config *config);
 
-/* Makes the transport; sets rt->n_readers. 0 or -errno, logged. */
+/* Makes the transport of a virtual machine; sets rt->n_readers. 0 or -errno, logged. */
 int guest_side_transport(struct guest_side *side, struct runtime *rt, struct transport **out);
 
 /* Removes the socket if it is still ours, closes the capture. */

@@ -10,6 +10,7 @@
 #include "forward.h"
 #include "guest_side.h"
 #include "log.h"
+#include "namespace_mode.h"
 #include "network.h"
 #include "options.h"
 #include "privileges.h"
@@ -27,6 +28,7 @@ struct program {
 	struct config *config;
 	struct daemon daemon;
 	struct guest_side side;
+	struct namespace_mode ns;
 	struct runtime rt;
 	struct network network;
 	struct transport *transport;
@@ -67,43 +69,67 @@ static void log_sizes(const struct runtime *rt)
 		 config->pool_bytes >> 20);
 }
 
+static bool in_namespace(const struct program *program)
+{
+	return program->config->mode == MODE_NAMESPACE;
+}
+
 /* What is opened with the rights that the program was started with. */
 static int open_first(struct program *program)
 {
+	uint64_t keep = PRIVILEGES_VM | (in_namespace(program) ? PRIVILEGE(CAP_SYS_ADMIN) : 0);
 	int error = guest_side_open(&program->side, program->config);
 
-	return error ? error : privileges_change_user(program->config->runas, PRIVILEGES_VM);
+	if (!error && in_namespace(program))
+		error = namespace_open(&program->ns, &program->rt, &program->network);
+	error = error ? error : privileges_change_user(program->config->runas, keep);
+	/* It enters the namespace, for which no other thread needs a right. */
+	if (!error && in_namespace(program))
+		error = namespace_start_thread(&program->ns);
+	return error ? error : privileges_limit(PRIVILEGES_VM);
+}
+
+static int make_transport(struct program *program)
+{
+	if (in_namespace(program))
+		return namespace_transport(&program->ns, program->side.pcap, &program->transport);
+	return guest_side_transport(&program->side, &program->rt, &program->transport);
 }
 
 static int make_all(struct program *program)
 {
 	struct runtime *rt = &program->rt;
-	int error = make_runtime(rt, program->config);
+	int error = make_transport(program);
 
 	role_is_control();
-	error = error ? error : network_init(&program->network, rt);
-	error = error ? error : guest_side_transport(&program->side, rt, &program->transport);
 	error = error ? error : control_new(&program->control, rt, &program->network);
 	error = error ? error : threads_make(rt, program->transport);
 	if (error)
 		return error;
 	log_sizes(rt);
 	network_log(&program->network);
-	return forward_all(rt);
+	error = forward_all(rt);
+	if (!error && in_namespace(program))
+		error = namespace_hook(&program->ns, program->control);
+	return error;
 }
 
 static int start(struct program *program)
 {
-	int error = open_first(program);
+	int error = make_runtime(&program->rt, program->config);
 
+	error = error ? error : network_init(&program->network, &program->rt);
+	error = error ? error : open_first(program);
 	error = error ? error : make_all(program);
-	error = error ? error : privileges_limit(PRIVILEGES_VM);
 	error = error ? error : threads_start(&program->threads, &program->rt, program->transport);
-	return error ? error : daemon_ready(&program->daemon);
+	error = error ? error : daemon_ready(&program->daemon);
+	return error || !in_namespace(program) ? error : namespace_ready(&program->ns);
 }
 
 static void end(struct program *program)
 {
+	role_is_control();
+	shards_unlisten_all(&program->rt); /* the next to start must find the ports free */
 	program->threads.rt = &program->rt;
 	threads_stop(&program->threads);
 	if (program->control)
@@ -113,6 +139,7 @@ static void end(struct program *program)
 	if (program->rt.netconf_rcu)
 		network_free(&program->network);
 	free(program->rt.steering_rcu);
+	namespace_close(&program->ns);
 	guest_side_close(&program->side);
 }
 
@@ -127,6 +154,8 @@ static int run(struct program *program)
 	if (start(program) == 0)
 		status = control_run(program->control, program->transport);
 	end(program);
+	if (!status)
+		status = program->ns.status;
 	rcu_unregister_thread();
 	daemon_end(&program->daemon);
 	return status;

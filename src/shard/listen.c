@@ -27,7 +27,7 @@ struct listener {
 	_Atomic int fd;           /* written by control; -1: closed, or UDP */
 	_Atomic uint16_t target;  /* the guest's port; written by control before fd */
 	struct udp_listener *udp; /* the whole of it, for UDP */
-	struct listener *next;    /* among the spare ones */
+	struct listener *next;    /* among the open or the spare ones */
 };
 
 static void set_int(int fd, int level, int name, int value)
@@ -136,6 +136,8 @@ int shards_listen(struct runtime *rt, uint8_t proto, const struct port_map *map,
 		shards_unlisten(rt, listener);
 		return ret;
 	}
+	listener->next = rt->listeners;
+	rt->listeners = listener;
 	*out = listener;
 	return 0;
 }
@@ -151,8 +153,20 @@ void shards_unlisten(struct runtime *rt, struct listener *listener)
 	listener->udp = NULL;
 	if (fd >= 0)
 		close(fd); /* which takes it out of the epolls */
+	for (struct listener **at = &rt->listeners; *at; at = &(*at)->next) {
+		if (*at == listener) {
+			*at = listener->next;
+			break;
+		}
+	}
 	listener->next = rt->spare_listeners;
 	rt->spare_listeners = listener;
+}
+
+void shards_unlisten_all(struct runtime *rt)
+{
+	while (rt->listeners)
+		shards_unlisten(rt, rt->listeners);
 }
 
 void shards_free_listeners(struct runtime *rt)

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "namespace_mode.h"
+
+#include "netns_plan.h"
+#include "privileges.h"
+
+#include "taploom/log.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PORTS 65536u
+
+static int make_tap(struct namespace_mode *mode, const struct network *network)
+{
+	struct runtime *rt = mode->rt;
+	struct netns_plan *plan = calloc(1, sizeof(*plan));
+	int error;
+
+	if (!plan)
+		return -ENOMEM;
+	error = netns_plan_make(plan, rt->config, rt->netconf_rcu, &network->host, rt->n_shards);
+	error = error ? error : netns_make_tap(&mode->ns, plan, &mode->tap);
+	free(plan);
+	if (!error)
+		guest_mac_note(rt, mode->tap.mac.b);
+	return error;
+}
+
+int namespace_open(struct namespace_mode *mode, struct runtime *rt, const struct network *network)
+{
+	struct netns_user user = { 0 };
+	int changes = privileges_user(rt->config->runas, &user.uid, &user.gid), error;
+
+	*mode = (struct namespace_mode){ .rt = rt, .ns = { -1, -1, 0, -1, -1 } };
+	if (changes < 0)
+		return changes;
+	user.change = changes;
+	error = netns_open(&mode->ns, rt->config, &user);
+	error = error ? error : make_tap(mode, network);
+	return error ? error : netns_watch_new(&mode->watch, &mode->ns, rt->config);
+}
+
+int namespace_transport(struct namespace_mode *mode, struct pcap *pcap, struct transport **out)
+{
+	int error = tun_transport_new(out, mode->rt, mode->tap.fds, mode->tap.n_queues,
+				      mode->tap.offloads, pcap);
+
+	if (error)
+		log_error("Couldn't set up the guest's side: %s", strerror(-error));
+	return error;
+}
+
+int namespace_start_thread(struct namespace_mode *mode)
+{
+	const struct config *config = mode->rt->config;
+	int cpu = config->n_cpus ? config->cpus[1 % config->n_cpus] : -1, error = 0;
+
+	if (!(privileges_get() & PRIVILEGE(CAP_SYS_ADMIN)))
+		error = netns_join_user(&mode->ns);
+	return error ? error : ns_thread_start(&mode->thread, &mode->ns, mode->rt->n_shards, cpu, NULL, NULL);
+}
+
+static int open_port(void *arg, uint8_t proto, uint16_t port)
+{
+	struct namespace_mode *mode = arg;
+	const struct port_map map = { .first = port, .last = port, .target = port, .weak = true };
+
+	role_is_control();
+	return shards_listen(mode->rt, proto, &map, port, &mode->auto_open[proto == IPPROTO_UDP][port]);
+}
+
+static void close_port(void *arg, uint8_t proto, uint16_t port)
+{
+	struct namespace_mode *mode = arg;
+	struct listener **slot = &mode->auto_open[proto == IPPROTO_UDP][port];
+
+	role_is_control();
+	if (*slot)
+		shards_unlisten(mode->rt, *slot);
+	*slot = NULL;
+}
+
+static int open_scan(void *sockets)
+{
+	return port_scan_open(sockets, true);
+}
+
+static int follow_ports(struct namespace_mode *mode, struct control *control) ON_CONTROL
+{
+	const struct config *config = mode->rt->config;
+	struct auto_direction in = { .tcp = &config->tcp_in, .udp = &config->udp_in, .open = open_port,
+				     .close = close_port, .arg = mode, .where = "on the host" };
+	int error;
+
+	if (config->tcp_in.mode != PORTS_AUTO && config->udp_in.mode != PORTS_AUTO)
+		return 0;
+	for (unsigned int i = 0; i < 2; i++)
+		mode->auto_open[i] = calloc(PORTS, sizeof(*mode->auto_open[i]));
+	if (!mode->auto_open[0] || !mode->auto_open[1])
+		return -ENOMEM;
+	error = ns_thread_call(mode->thread, open_scan, &in.sockets);
+	error = error ? error : auto_ports_new(&mode->ports_in, &in);
+	error = error ? error : auto_ports_hook(mode->ports_in, control);
+	if (error)
+		log_error("Couldn't look for listening ports in the namespace: %s", strerror(-error));
+	else
+		auto_ports_look(mode->ports_in);
+	return error;
+}
+
+static bool command_ended(struct control_hook *hook)
+{
+	struct namespace_mode *mode = hook->arg;
+
+	return !netns_command_ended(&mode->ns, &mode->status);
+}
+
+static bool namespace_gone(struct control_hook *hook)
+{
+	struct namespace_mode *mode = hook->arg;
+
+	role_is_control();
+	if (!netns_watch_gone(mode->watch))
+		return true;
+	log_info("The namespace is gone");
+	return false;
+}
+
+int namespace_hook(struct namespace_mode *mode, struct control *control)
+{
+	int error = follow_ports(mode, control);
+
+	if (!error && mode->ns.command_fd >= 0) {
+		mode->command_hook = (struct control_hook){ mode->ns.command_fd, command_ended, mode };
+		error = control_add_hook(control, &mode->command_hook);
+	}
+	if (!error && mode->watch) {
+		mode->watch_hook = (struct control_hook){ netns_watch_fd(mode->watch), namespace_gone, mode };
+		error = control_add_hook(control, &mode->watch_hook);
+	}
+	return error;
+}
+
+int namespace_ready(struct namespace_mode *mode)
+{
+	return mode->ns.command_fd >= 0 ? netns_command_start(&mode->ns) : 0;
+}
+
+void namespace_close(struct namespace_mode *mode)
+{
+	if (!mode->rt)
+		return;
+	if (mode->ns.command_fd >= 0)
+		netns_command_signal(&mode->ns, SIGTERM);
+	if (mode->ports_in)
+		auto_ports_free(mode->ports_in);
+	for (unsigned int i = 0; i < 2; i++)
+		free(mode->auto_open[i]);
+	if (mode->watch)
+		netns_watch_free(mode->watch);
+	if (mode->thread)
+		ns_thread_stop(mode->thread);
+	netns_close(&mode->ns);
+}
