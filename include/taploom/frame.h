@@ -22,6 +22,8 @@
 #define ETH_HEADER_LEN 14
 #define FRAME_MAX (65535 + ETH_HEADER_LEN) /* the longest frame on any transport, in bytes */
 #define FRAME_MIN ETH_HEADER_LEN
+/* The longest that frame_parse() takes: a reassembled IPv6 packet is longer than a frame can be (RFC 8200 3). */
+#define FRAME_WHOLE_MAX (65535 + 40 + ETH_HEADER_LEN)
 
 enum frame_kind {
 	FRAME_CONTROL,  /* ARP, DHCP, NDP, DHCPv6, IGMP, MLD: for the control thread */

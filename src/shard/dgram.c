@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The life of UDP and echo flows. A flow begins with the guest's first datagram from a port, or with the
- * first that comes to a forwarded port; it ends when it was silent for a while. What belongs to a forwarded
- * port is always in the shard of that port's listener.
+ * The life of UDP and echo flows. A flow begins with the guest's first datagram from a port, or
+ * with the first that comes to a forwarded port; it ends when it was silent for a while. What
+ * belongs to a forwarded port is always in the shard of that port's listener.
  */
 #include "dgram_internal.h"
 
@@ -59,7 +59,8 @@ void dgram_used(struct shard *shard, struct flow *flow)
 		wheel_arm(&shard->wheel, &flow->timer, shard->now_us + time_out_of(flow));
 }
 
-/* The timer is not moved with each datagram: it fires, finds a younger one, and is armed for that. */
+/* The timer is not moved with each datagram: it fires, finds a younger one, and is armed for that.
+ */
 void dgram_timer(struct shard *shard, struct flow *flow)
 {
 	uint64_t due = flow->dgram.last_us + time_out_of(flow);
@@ -91,14 +92,16 @@ static void note_refusal(struct shard *shard, int error)
 {
 	if (error == -EMFILE || error == -ENFILE)
 		shard_out_of_fds(shard);
-	else if (error != -EACCES && error != -EPERM) /* counted already: ping sockets are not permitted */
+	else if (error != -EACCES &&
+		 error != -EPERM) /* counted already: ping sockets are not permitted */
 		count_drop(&shard->counters, DROP_SOCKET);
 	count_add(&shard->counters, COUNT_FLOWS_REFUSED, 1);
 }
 
 static int make_socket(struct shard *shard, struct flow *flow)
 {
-	flow->fd = flow->key.proto == FLOW_ECHO ? echo_socket(shard, &flow->key) : udp_socket(shard, &flow->key);
+	flow->fd = flow->key.proto == FLOW_ECHO ? echo_socket(shard, &flow->key)
+						: udp_socket(shard, &flow->key);
 	if (flow->fd < 0)
 		note_refusal(shard, flow->fd);
 	return flow->fd < 0 ? -1 : 0;
@@ -106,9 +109,11 @@ static int make_socket(struct shard *shard, struct flow *flow)
 
 static void init(struct shard *shard, struct flow *flow, struct udp_port *port)
 {
-	const struct netconf_version *v = &netconf_get(shard->rt)->v[ip_version_of(&flow->key.guest)];
+	const struct netconf_version *v =
+		&netconf_get(shard->rt)->v[ip_version_of(&flow->key.guest)];
 
-	flow->dgram = (struct dgram){ .df = -1, .segment_max = UINT16_MAX, .last_us = shard->now_us };
+	flow->dgram =
+		(struct dgram){ .df = -1, .segment_max = UINT16_MAX, .last_us = shard->now_us };
 	list_init(&flow->dgram.peers);
 	list_init(&flow->dgram.port_link);
 	if (v->outbound_if[0])
@@ -127,8 +132,8 @@ static void give_back(struct shard *shard, struct flow *flow)
 	flow_give(shard, flow);
 }
 
-struct flow *dgram_open(struct shard *shard, const struct flow_key *key, uint32_t hash, struct udp_port *port,
-			struct flow **there)
+struct flow *dgram_open(struct shard *shard, const struct flow_key *key, uint32_t hash,
+			struct udp_port *port, struct flow **there)
 {
 	struct flow *flow = flow_take(shard, key, hash);
 
@@ -180,7 +185,8 @@ static struct flow *open_for(struct shard *shard, struct frame *frame, struct ud
 /* The flow of a frame, if it is this shard's; else the frame is handed on, or counted. */
 static struct flow *flow_of(struct shard *shard, struct frame *frame)
 {
-	struct udp_port *port = frame->kind == FRAME_UDP ? udp_port_find(shard->rt, frame->key.guest_port) : NULL;
+	struct udp_port *port =
+		frame->kind == FRAME_UDP ? udp_port_find(shard->rt, frame->key.guest_port) : NULL;
 	struct flow *flow = shard->last_flow;
 	unsigned int owner;
 
@@ -219,7 +225,8 @@ static bool is_group(const struct netconf_version *v, const struct ip_addr *dst)
 	       is_directed_broadcast(v, dst);
 }
 
-/* Finds the peer that the guest writes to, or makes one. NULL: the guest may not write there; counted. */
+/* Finds the peer that the guest writes to, or makes one. NULL: the guest may not write there;
+ * counted. */
 static struct dgram_peer *peer_of(struct shard *shard, struct flow *flow, const struct frame *frame)
 {
 	struct endpoint view = { .addr = frame_dst(frame) }, host;
@@ -252,8 +259,10 @@ static void route_to(struct shard *shard, struct flow *flow, const struct frame 
 	route->dst.port = peer->host.port;
 	route->tos = frame->tos;
 	route->ttl = frame->ttl ? frame->ttl : 1;
-	/* IPv6 has no DF: an echo longer than the path's MTU is cut by the host, as on it, and not refused. */
-	route->dont_fragment = frame->dont_fragment && (frame->version == IP4 || frame->kind == FRAME_UDP);
+	/* IPv6 has no DF: an echo longer than the path's MTU is cut by the host, as on it, and not
+	 * refused. */
+	route->dont_fragment =
+		frame->dont_fragment && (frame->version == IP4 || frame->kind == FRAME_UDP);
 	route->local = peer->local;
 	route->scope = peer->scope ? peer->scope : v->ifindex;
 	if (ip_is_loopback(&peer->host.addr) || peer->via)
@@ -266,7 +275,8 @@ static void route_to(struct shard *shard, struct flow *flow, const struct frame 
 	}
 }
 
-/* A flow of a forwarded port needs a socket of its own only for what the listener's cannot reach. */
+/* A flow of a forwarded port needs a socket of its own only for what the listener's cannot reach.
+ */
 static bool own_socket(struct shard *shard, struct flow *flow)
 {
 	if (flow->fd >= 0)

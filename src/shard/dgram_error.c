@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the network, or our own kernel, says of the guest's datagrams: errors of the socket's queue (IP_RECVERR)
- * and of send calls become ICMP errors that quote the datagram as the guest sent it.
+ * What the network, or our own kernel, says of the guest's datagrams: errors of the socket's queue
+ * (IP_RECVERR) and of send calls become ICMP errors that quote the datagram as the guest sent it.
  */
 #include "dgram_internal.h"
 
@@ -14,12 +14,13 @@
 #include <netinet/ip_icmp.h>
 
 #define ERRORS_PER_RUN 32
-#define QUOTE_MAX 1232
-#define CONTROL_SIZE 512
+#define QUOTE_MAX      1232
+#define CONTROL_SIZE   512
 
 static bool is_relayed4(uint8_t type)
 {
-	return type == ICMP_DEST_UNREACH || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETERPROB;
+	return type == ICMP_DEST_UNREACH || type == ICMP_TIME_EXCEEDED ||
+	       type == ICMP_PARAMETERPROB;
 }
 
 static bool is_relayed6(uint8_t type)
@@ -28,18 +29,21 @@ static bool is_relayed6(uint8_t type)
 }
 
 /* The flow and peer that a datagram to a host-side address belongs to. */
-static struct dgram_peer *find_peer(struct shard *shard, struct flow *flow, const struct endpoint *dst)
+static struct dgram_peer *find_peer(struct shard *shard, struct flow *flow,
+				    const struct endpoint *dst)
 {
 	struct dgram_peer *peer = peer_by_host(shard, flow, dst);
 
 	if (peer || !flow->dgram.port)
 		return peer;
-	for (struct list *l = flow->dgram.port->flows.next; l != &flow->dgram.port->flows && !peer; l = l->next)
+	for (struct list *l = flow->dgram.port->flows.next; l != &flow->dgram.port->flows && !peer;
+	     l = l->next)
 		peer = peer_by_host(shard, LIST_ENTRY(l, struct flow, dgram.port_link), dst);
 	return peer;
 }
 
-/* The identifier of an echo that is quoted: the guest's, and the checksum moved by the difference (RFC 1624). */
+/* The identifier of an echo that is quoted: the guest's, and the checksum moved by the difference
+ * (RFC 1624). */
 static void restore_echo(uint8_t *icmp, uint16_t id)
 {
 	uint16_t old, sum, wire = htons(id), inverse;
@@ -57,12 +61,15 @@ static void restore_echo(uint8_t *icmp, uint16_t id)
 	memcpy(icmp + 4, &wire, 2);
 }
 
-/* Writes the datagram's headers as the guest sent them, in front of what was quoted of its payload; bytes has room for
- * the L3 and UDP headers at its beginning. Returns the start of the IP header. */
+/* Writes the datagram's headers as the guest sent them, in front of what was quoted of its payload;
+ * bytes has room for the L3 and UDP headers at its beginning. Returns the start of the IP header.
+ */
 static uint8_t *quote(const struct dgram_peer *peer, uint8_t *bytes, size_t len, size_t *quoted_len)
 {
 	const struct flow_key *key = &peer->flow->key;
-	struct l3 l3 = { .src = key->guest, .dst = peer->view.addr, .proto = IPPROTO_UDP, .ttl = DGRAM_TTL };
+	struct l3 l3 = {
+		.src = key->guest, .dst = peer->view.addr, .proto = IPPROTO_UDP, .ttl = DGRAM_TTL
+	};
 	uint8_t *l4 = bytes + L3_HEADER_MAX, *start;
 	size_t l4_len = DGRAM_L4_HEADER + len;
 
@@ -84,8 +91,10 @@ static uint8_t *quote(const struct dgram_peer *peer, uint8_t *bytes, size_t len,
 	return start + ETH_HEADER_LEN;
 }
 
-/* Who speaks: the router or host that the error came from, as the guest may see it; else the peer. */
-static struct ip_addr offender(struct shard *shard, const struct dgram_meta *meta, const struct dgram_peer *peer)
+/* Who speaks: the router or host that the error came from, as the guest may see it; else the peer.
+ */
+static struct ip_addr offender(struct shard *shard, const struct dgram_meta *meta,
+			       const struct dgram_peer *peer)
 {
 	struct sockaddr_storage sa = { 0 };
 	struct endpoint e;
@@ -95,7 +104,8 @@ static struct ip_addr offender(struct shard *shard, const struct dgram_meta *met
 	if (ip_eq(&peer->host.addr, &peer->view.addr) || ip_is_loopback(&peer->host.addr)) {
 		memcpy(&sa, (const uint8_t *)meta->error + sizeof(struct sock_extended_err),
 		       len < sizeof(sa) ? len : sizeof(sa));
-		if (endpoint_of(&sa, &e) && !ip_is_any(&e.addr) && !ip_eq(&e.addr, &peer->host.addr) &&
+		if (endpoint_of(&sa, &e) && !ip_is_any(&e.addr) &&
+		    !ip_eq(&e.addr, &peer->host.addr) &&
 		    ip_is_v4(&e.addr) == ip_is_v4(&peer->view.addr) &&
 		    map_to_guest(netconf_get(shard->rt), &e.addr, NULL, &seen))
 			return seen;
@@ -103,8 +113,8 @@ static struct ip_addr offender(struct shard *shard, const struct dgram_meta *met
 	return peer->view.addr;
 }
 
-static void relay(struct shard *shard, struct flow *flow, const struct msghdr *msg, uint8_t *bytes, size_t len,
-		  const struct dgram_meta *meta, const struct sock_extended_err *err)
+static void relay(struct shard *shard, struct flow *flow, const struct msghdr *msg, uint8_t *bytes,
+		  size_t len, const struct dgram_meta *meta, const struct sock_extended_err *err)
 {
 	struct dgram_peer *peer;
 	struct endpoint dst;
@@ -131,8 +141,12 @@ uint32_t dgram_relay_errors(struct shard *shard, int fd, struct flow *flow)
 
 	for (unsigned int i = 0; i < ERRORS_PER_RUN; i++) {
 		struct iovec iov = { bytes + L3_HEADER_MAX + DGRAM_L4_HEADER, QUOTE_MAX };
-		struct msghdr msg = { .msg_name = &name, .msg_namelen = sizeof(name), .msg_iov = &iov,
-				      .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
+		struct msghdr msg = { .msg_name = &name,
+				      .msg_namelen = sizeof(name),
+				      .msg_iov = &iov,
+				      .msg_iovlen = 1,
+				      .msg_control = control,
+				      .msg_controllen = sizeof(control) };
 		ssize_t n = recvmsg(fd, &msg, MSG_ERRQUEUE | MSG_DONTWAIT);
 		struct sock_extended_err err;
 		struct dgram_meta meta;
@@ -145,7 +159,8 @@ uint32_t dgram_relay_errors(struct shard *shard, int fd, struct flow *flow)
 		memcpy(&err, meta.error, sizeof(err));
 		if (err.ee_origin == SO_EE_ORIGIN_LOCAL && err.ee_errno == EMSGSIZE)
 			mtu = err.ee_info;
-		else if (flow && (err.ee_origin == SO_EE_ORIGIN_ICMP || err.ee_origin == SO_EE_ORIGIN_ICMP6))
+		else if (flow && (err.ee_origin == SO_EE_ORIGIN_ICMP ||
+				  err.ee_origin == SO_EE_ORIGIN_ICMP6))
 			relay(shard, flow, &msg, bytes, (size_t)n, &meta, &err);
 	}
 	return mtu;
@@ -167,7 +182,8 @@ static const struct send_error {
 	{ EADDRNOTAVAIL, ICMP_NET_UNREACH, ICMP6_DST_UNREACH_NOROUTE },
 };
 
-/* The router that speaks for the host: the guest's gateway, or in its stead whom the guest wrote to. */
+/* The router that speaks for the host: the guest's gateway, or in its stead whom the guest wrote
+ * to. */
 static struct ip_addr router(const struct shard *shard, const struct frame *frame)
 {
 	const struct netconf_version *v = &netconf_get(shard->rt)->v[frame->version];
@@ -175,12 +191,13 @@ static struct ip_addr router(const struct shard *shard, const struct frame *fram
 	return ip_is_unset(&v->gateway) ? frame_dst(frame) : v->gateway;
 }
 
-static void tell(struct shard *shard, const struct frame *frame, uint8_t type, uint8_t code, uint32_t info)
+static void tell(struct shard *shard, const struct frame *frame, uint8_t type, uint8_t code,
+		 uint32_t info)
 {
 	struct ip_addr from = router(shard, frame);
 
-	icmp_send_error(shard, frame->data + frame->l3_off, frame->linear_len - frame->l3_off, type, code, info,
-			&from);
+	icmp_send_error(shard, frame->data + frame->l3_off, frame->linear_len - frame->l3_off, type,
+			code, info, &from);
 }
 
 bool dgram_refused(struct shard *shard, const struct frame *frame, int error)
@@ -192,7 +209,8 @@ bool dgram_refused(struct shard *shard, const struct frame *frame, int error)
 
 		if (e->error != error)
 			continue;
-		tell(shard, frame, v4 ? ICMP_DEST_UNREACH : ICMP6_DST_UNREACH, v4 ? e->code4 : e->code6, 0);
+		tell(shard, frame, v4 ? ICMP_DEST_UNREACH : ICMP6_DST_UNREACH,
+		     v4 ? e->code4 : e->code6, 0);
 		return true;
 	}
 	return false;

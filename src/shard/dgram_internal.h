@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the parts of UDP and echo translation share. A datagram of the guest comes to dgram.c, which finds
- * its flow; peer.c knows whom the flow wrote to and under which address; dgram_send.c gathers datagrams
- * for the sockets. What a socket has is received by dgram_recv.c, and made into frames by dgram_out.c;
- * dgram_error.c relays what the network said of our datagrams. udp.c and echo.c hold what differs
- * between the two protocols, listen_udp.c the forwarded ports.
+ * What the parts of UDP and echo translation share. A datagram of the guest comes to dgram.c, which
+ * finds its flow; peer.c knows whom the flow wrote to and under which address; dgram_send.c gathers
+ * datagrams for the sockets. What a socket has is received by dgram_recv.c, and made into frames by
+ * dgram_out.c; dgram_error.c relays what the network said of our datagrams. udp.c and echo.c hold
+ * what differs between the two protocols, listen_udp.c the forwarded ports.
  *
  * All of it is the shard's, unless marked.
  */
@@ -25,27 +25,28 @@
 #define VIRTIO_NET_HDR_GSO_UDP_L4 5
 #endif
 
-#define DGRAM_L4_HEADER 8 /* of UDP (RFC 768) and of an echo (RFC 792, RFC 4443 4.1) alike */
-#define DGRAM_TTL 64      /* what a socket sends with when it is not told */
+#define DGRAM_L4_HEADER 8  /* of UDP (RFC 768) and of an echo (RFC 792, RFC 4443 4.1) alike */
+#define DGRAM_TTL	64 /* what a socket sends with when it is not told */
 
-#define DGRAM_ONE_WAY_US (30ull * 1000000)  /* nothing came back yet */
+#define DGRAM_ONE_WAY_US  (30ull * 1000000) /* nothing came back yet */
 #define DGRAM_ANSWERED_US (180ull * 1000000)
-#define DGRAM_ECHO_US (30ull * 1000000)
+#define DGRAM_ECHO_US	  (30ull * 1000000)
 
 #define PEERS_PER_FLOW 2048
-#define PEERS_MIN 32768 /* per shard, and one for each of its flows */
+#define PEERS_MIN      32768 /* per shard, and one for each of its flows */
 
 /* Somebody that a flow speaks with. */
 struct dgram_peer {
-	struct list of_flow; /* in flow->dgram.peers */
-	struct list age;     /* in peers->age: of the shard */
+	struct list of_flow;		     /* in flow->dgram.peers */
+	struct list age;		     /* in peers->age: of the shard */
 	uint32_t next_by_view, next_by_host; /* in the chains of a bucket; index + 1, 0: the last */
 	struct flow *flow;
-	struct endpoint view;  /* as the guest knows it */
-	struct endpoint host;  /* where the host's sockets reach it */
+	struct endpoint view;	  /* as the guest knows it */
+	struct endpoint host;	  /* where the host's sockets reach it */
 	struct udp_listener *via; /* it wrote to this forwarded port; NULL: the guest was first */
-	struct ip_addr local;  /* the address it wrote to, source of the answers; unset: the kernel's choice */
-	unsigned int scope;    /* the interface, for link-local addresses; 0: not known */
+	struct ip_addr local; /* the address it wrote to, source of the answers; unset: the kernel's
+				 choice */
+	unsigned int scope;   /* the interface, for link-local addresses; 0: not known */
 	uint64_t last_us;
 };
 
@@ -64,10 +65,11 @@ struct dgram_route {
 struct dgram_meta {
 	struct ip_addr local; /* unset: not known, or no unicast address */
 	unsigned int ifindex;
-	uint32_t segment;     /* size of each datagram of a run; 0: a single one */
+	uint32_t segment; /* size of each datagram of a run; 0: a single one */
 	uint8_t tos;
 	uint8_t ttl;
-	const void *error;    /* struct sock_extended_err and the offender's address, for the error queue */
+	const void *error; /* struct sock_extended_err and the offender's address, for the error
+			      queue */
 	size_t error_len;
 };
 
@@ -77,12 +79,12 @@ struct dgram_packet {
 	uint8_t proto;
 	uint8_t tos, ttl;
 	uint16_t queue;
-	uint16_t segment;   /* a run to be cut by the guest's side; 0: a single datagram */
-	uint32_t sent;      /* fragments: bytes of header and payload that are on their way */
-	uint32_t id;        /* of its fragments */
+	uint16_t segment; /* a run to be cut by the guest's side; 0: a single datagram */
+	uint32_t sent;	  /* fragments: bytes of header and payload that are on their way */
+	uint32_t id;	  /* of its fragments */
 	uint8_t l4[DGRAM_L4_HEADER];
 	const uint8_t *payload;
-	size_t len;         /* of the payload */
+	size_t len; /* of the payload */
 };
 
 struct peers;
@@ -106,8 +108,10 @@ static inline struct dgrams *dgrams_of(const struct shard *shard)
 /* peer.c. */
 int peers_init(struct shard *shard, struct dgrams *d);
 void peers_free(struct dgrams *d);
-struct dgram_peer *peer_by_view(struct shard *shard, struct flow *flow, const struct endpoint *view);
-struct dgram_peer *peer_by_host(struct shard *shard, struct flow *flow, const struct endpoint *host);
+struct dgram_peer *peer_by_view(struct shard *shard, struct flow *flow,
+				const struct endpoint *view);
+struct dgram_peer *peer_by_host(struct shard *shard, struct flow *flow,
+				const struct endpoint *host);
 /* A new peer of a flow; takes the place of the oldest where there are too many. */
 struct dgram_peer *peer_add(struct shard *shard, struct flow *flow, const struct endpoint *view,
 			    const struct endpoint *host);
@@ -121,10 +125,10 @@ void peers_expire(struct shard *shard, struct flow *flow, uint64_t since_us);
 
 /* dgram.c. */
 
-/* Opens a flow for a key that has none; its socket too, but with a listener. NULL: refused and counted, or opened by
- * another shard meanwhile (*there). */
-struct flow *dgram_open(struct shard *shard, const struct flow_key *key, uint32_t hash, struct udp_port *port,
-			struct flow **there);
+/* Opens a flow for a key that has none; its socket too, but with a listener. NULL: refused and
+ * counted, or opened by another shard meanwhile (*there). */
+struct flow *dgram_open(struct shard *shard, const struct flow_key *key, uint32_t hash,
+			struct udp_port *port, struct flow **there);
 void dgram_used(struct shard *shard, struct flow *flow);
 
 /* udp.c, echo.c: the flow's own socket. The descriptor or -errno. */
@@ -136,7 +140,8 @@ void udp_socket_options(int fd, int family, bool dual, bool pktinfo);
 /* dgram_send.c. */
 int outboxes_init(struct dgrams *d);
 void outboxes_free(struct dgrams *d);
-/* Gathers a frame's payload for a socket; the frame is valid until dgram_batch_end(). fd's DF state is at *df. */
+/* Gathers a frame's payload for a socket; the frame is valid until dgram_batch_end(). fd's DF state
+ * is at *df. */
 void outbox_add(struct shard *shard, struct flow *flow, int fd, int8_t *df, struct frame *frame,
 		const struct dgram_route *route);
 
@@ -149,7 +154,8 @@ bool dgram_inbox_deliver(struct shard *shard);
 bool dgram_inbox_waits(const struct shard *shard);
 /* Receives from a flow's socket, or from a listener's. */
 enum dgram_inbox_end { INBOX_EMPTY, INBOX_MORE, INBOX_NO_ROOM };
-enum dgram_inbox_end dgram_inbox_receive(struct shard *shard, int fd, struct flow *flow, struct udp_listener *listener);
+enum dgram_inbox_end dgram_inbox_receive(struct shard *shard, int fd, struct flow *flow,
+					 struct udp_listener *listener);
 /* Forgets what is meant for a flow that ends. */
 void dgram_inbox_forget(struct shard *shard, const struct flow *flow);
 void dgram_inbox_forget_listener(struct shard *shard, const struct udp_listener *listener);
@@ -158,7 +164,8 @@ void dgram_meta_of(struct msghdr *msg, struct dgram_meta *meta);
 
 /* dgram_out.c. */
 
-/* Writes a datagram to the guest, cut into fragments if it must be. False: no room now; call again. */
+/* Writes a datagram to the guest, cut into fragments if it must be. False: no room now; call again.
+ */
 bool dgram_write(struct shard *shard, struct dgram_packet *packet);
 /* Largest IP packet that the guest takes, in bytes. */
 static inline uint32_t guest_mtu(const struct shard *shard)
@@ -169,11 +176,12 @@ static inline uint32_t guest_mtu(const struct shard *shard)
 /* dgram_error.c. */
 
 /*
- * Relays what is in a socket's error queue to the guest. flow: whose socket it is, or of the forwarded port whose
- * socket it is. Returns the MTU that a local EMSGSIZE told of last, 0: none.
+ * Relays what is in a socket's error queue to the guest. flow: whose socket it is, or of the
+ * forwarded port whose socket it is. Returns the MTU that a local EMSGSIZE told of last, 0: none.
  */
 uint32_t dgram_relay_errors(struct shard *shard, int fd, struct flow *flow);
-/* Tells the guest that a datagram was refused, if there is a way to say it. False: there is none. */
+/* Tells the guest that a datagram was refused, if there is a way to say it. False: there is none.
+ */
 bool dgram_refused(struct shard *shard, const struct frame *frame, int error);
 void dgram_too_big(struct shard *shard, const struct frame *frame, uint32_t mtu);
 
@@ -184,28 +192,31 @@ void fragments_free(struct shard *shard);
 /* listen_udp.c. */
 struct udp_listener {
 	struct pollee pollee;
-	_Atomic int fd;                /* written by control inside the shard; -1: closed */
+	_Atomic int fd;		       /* written by control inside the shard; -1: closed */
 	_Atomic(struct shard *) shard; /* the same; whose epoll it is in */
 	bool versions[IP_VERSIONS];
-	struct ip_addr addr;           /* bound to; unset: any */
+	struct ip_addr addr; /* bound to; unset: any */
 	char ifname[IFNAMSIZ];
-	uint16_t target;               /* the guest's port */
+	uint16_t target; /* the guest's port */
 	int8_t df;
-	struct list port_link;         /* among those of its port */
+	struct list port_link; /* among those of its port */
 	struct list stalled;
 	struct udp_listener *next;     /* among the spare ones; control's */
+	struct udp_listener *next_all; /* among all that were ever made; control's */
 };
 
 /* The listeners of a guest's port, and its flows: all in one shard. */
 struct udp_port {
-	_Atomic(struct shard *) shard; /* release in udp_listen(), acquire by any; NULL: not forwarded */
-	struct list listeners;         /* of that shard */
+	_Atomic(struct shard *)
+		shard;	       /* release in udp_listen(), acquire by any; NULL: not forwarded */
+	struct list listeners; /* of that shard */
 	struct list flows;
 };
 
 struct udp_ports {
 	struct udp_port port[65536];
-	struct udp_listener *spare; /* control's */
+	struct udp_listener *spare; /* control's, and so is what follows */
+	struct udp_listener *all;
 };
 
 int udp_ports_init(struct runtime *rt);
@@ -216,5 +227,6 @@ struct udp_port *udp_port_find(const struct runtime *rt, uint16_t port);
 /* The listener through which a flow may write to a host-side destination, or NULL. */
 struct udp_listener *udp_port_listener(struct udp_port *port, const struct ip_addr *dst);
 /* The flow for what came to a listener, opened if need be, and its peer. NULL: counted. */
-struct flow *udp_listener_flow(struct shard *shard, struct udp_listener *listener, const struct endpoint *src,
-			       const struct dgram_meta *meta, struct dgram_peer **peer);
+struct flow *udp_listener_flow(struct shard *shard, struct udp_listener *listener,
+			       const struct endpoint *src, const struct dgram_meta *meta,
+			       struct dgram_peer **peer);

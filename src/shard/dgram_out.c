@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Datagrams to the guest: headers, checksums, and fragments of what is longer than its MTU (RFC 791 3.2,
- * RFC 8200 4.5).
+ * Datagrams to the guest: headers, checksums, and fragments of what is longer than its MTU (RFC
+ * 791 3.2, RFC 8200 4.5).
  */
 #include "dgram_internal.h"
 
 #include "taploom/checksum.h"
 
-#define UDP_CHECKSUM_OFF 6
+#define UDP_CHECKSUM_OFF  6
 #define ICMP_CHECKSUM_OFF 2
-#define FRAGMENT_HEADER 8
-#define IP4_MORE 0x2000
+#define FRAGMENT_HEADER	  8
+#define IP4_MORE	  0x2000
 
 static void l3_of(const struct shard *shard, const struct dgram_packet *packet, struct l3 *l3)
 {
@@ -104,7 +104,8 @@ static bool write_whole(struct shard *shard, struct dgram_packet *packet, const 
 }
 
 /* A fragment header (RFC 8200 4.5) behind the IPv6 header. */
-static void put_fragment_header(uint8_t *p, const struct dgram_packet *packet, size_t off, bool more)
+static void put_fragment_header(uint8_t *p, const struct dgram_packet *packet, size_t off,
+				bool more)
 {
 	p[0] = packet->proto;
 	p[1] = 0;
@@ -113,7 +114,8 @@ static void put_fragment_header(uint8_t *p, const struct dgram_packet *packet, s
 }
 
 /* Writes the fragment from packet->sent on, of len bytes. False: no room. */
-static bool write_fragment(struct shard *shard, struct dgram_packet *packet, struct l3 l3, size_t len, bool more)
+static bool write_fragment(struct shard *shard, struct dgram_packet *packet, struct l3 l3,
+			   size_t len, bool more)
 {
 	bool v4 = ip_is_v4(&l3.dst);
 	size_t extra = v4 ? 0 : FRAGMENT_HEADER, off = l3_len(&l3.dst);
@@ -141,7 +143,8 @@ static bool write_fragments(struct shard *shard, struct dgram_packet *packet, co
 
 	if (!packet->sent) {
 		put_checksum(packet, false);
-		packet->id = ++dgrams_of(shard)->fragment_id << 6 | shard->id; /* shards share no counter */
+		packet->id = ++dgrams_of(shard)->fragment_id << 6 |
+			     shard->id; /* shards share no counter */
 	}
 	while (packet->sent < l4_len) {
 		bool more = l4_len - packet->sent > room;

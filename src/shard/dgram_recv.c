@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From sockets to the guest. A shard receives into one area, several datagrams a call, runs of them where
- * the kernel has joined them (UDP_GRO). What is in the area goes to the guest before anything else is
- * received: when the guest's side is full it stays there, and the sockets keep the rest.
+ * From sockets to the guest. A shard receives into one area, several datagrams a call, runs of them
+ * where the kernel has joined them (UDP_GRO). What is in the area goes to the guest before anything
+ * else is received: when the guest's side is full it stays there, and the sockets keep the rest.
  */
 #include "dgram_internal.h"
 
@@ -15,23 +15,23 @@
 #define UDP_GRO 104
 #endif
 
-#define SLOTS 16
-#define SLOT_SIZE (65536u + 512u) /* more than any datagram; apart in the cache's sets */
+#define SLOTS	     16
+#define SLOT_SIZE    (65536u + 512u) /* more than any datagram; apart in the cache's sets */
 #define CONTROL_SIZE 320
-#define ROUNDS 4         /* calls per run, so that no socket keeps the others waiting */
+#define ROUNDS	     4	 /* calls per run, so that no socket keeps the others waiting */
 #define USO_SEGMENTS 64u /* what every guest's kernel cuts */
-#define USO_BYTES 65000u
+#define USO_BYTES    65000u
 
 static const uint8_t echo_reply[IP_VERSIONS] = { [IP4] = 0, [IP6] = 129 };
 
 struct dgram_inbox {
-	struct flow *flow;             /* whose socket it came from ... */
+	struct flow *flow;	       /* whose socket it came from ... */
 	struct udp_listener *listener; /* ... or whose port */
-	unsigned int n, at;            /* datagrams or runs in the area, and the first that is not done */
-	size_t done;                   /* its payload bytes that are on their way */
-	bool begun;                    /* to and packet are those of the present one */
-	struct flow *to;               /* whom it is for */
-	uint32_t segment;              /* of a run; 0: a single one */
+	unsigned int n, at; /* datagrams or runs in the area, and the first that is not done */
+	size_t done;	    /* its payload bytes that are on their way */
+	bool begun;	    /* to and packet are those of the present one */
+	struct flow *to;    /* whom it is for */
+	uint32_t segment;   /* of a run; 0: a single one */
 	struct dgram_packet packet;
 	struct mmsghdr headers[SLOTS];
 	struct iovec iov[SLOTS];
@@ -42,8 +42,8 @@ struct dgram_inbox {
 
 int dgram_inbox_init(struct dgrams *d)
 {
-	void *p = mmap(NULL, sizeof(*d->in), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		       -1, 0);
+	void *p = mmap(NULL, sizeof(*d->in), PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (p == MAP_FAILED)
 		return -ENOMEM;
@@ -123,9 +123,9 @@ static const struct control_rule {
 	int type;
 	void (*take)(const struct cmsghdr *cmsg, struct dgram_meta *meta);
 } control_rules[] = {
-	{ IPPROTO_UDP, UDP_GRO, take_segment },     { IPPROTO_IP, IP_TOS, take_tos4 },
-	{ IPPROTO_IP, IP_TTL, take_ttl },           { IPPROTO_IP, IP_PKTINFO, take_local4 },
-	{ IPPROTO_IP, IP_RECVERR, take_error },     { IPPROTO_IPV6, IPV6_TCLASS, take_tos },
+	{ IPPROTO_UDP, UDP_GRO, take_segment },	    { IPPROTO_IP, IP_TOS, take_tos4 },
+	{ IPPROTO_IP, IP_TTL, take_ttl },	    { IPPROTO_IP, IP_PKTINFO, take_local4 },
+	{ IPPROTO_IP, IP_RECVERR, take_error },	    { IPPROTO_IPV6, IPV6_TCLASS, take_tos },
 	{ IPPROTO_IPV6, IPV6_HOPLIMIT, take_ttl },  { IPPROTO_IPV6, IPV6_PKTINFO, take_local6 },
 	{ IPPROTO_IPV6, IPV6_RECVERR, take_error },
 };
@@ -135,7 +135,8 @@ void dgram_meta_of(struct msghdr *msg, struct dgram_meta *meta)
 	*meta = (struct dgram_meta){ 0 };
 	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(msg); cmsg; cmsg = CMSG_NXTHDR(msg, cmsg)) {
 		for (size_t i = 0; i < sizeof(control_rules) / sizeof(control_rules[0]); i++) {
-			if (control_rules[i].level == cmsg->cmsg_level && control_rules[i].type == cmsg->cmsg_type)
+			if (control_rules[i].level == cmsg->cmsg_level &&
+			    control_rules[i].type == cmsg->cmsg_type)
 				control_rules[i].take(cmsg, meta);
 		}
 	}
@@ -143,18 +144,21 @@ void dgram_meta_of(struct msghdr *msg, struct dgram_meta *meta)
 
 /* Whom it is for, and from whom. */
 
-/* A stranger answers what the guest sent to a group: the guest will know it by the mapped address. */
-static struct dgram_peer *answerer(struct shard *shard, struct flow *flow, const struct endpoint *src)
+/* A stranger answers what the guest sent to a group: the guest will know it by the mapped address.
+ */
+static struct dgram_peer *answerer(struct shard *shard, struct flow *flow,
+				   const struct endpoint *src)
 {
 	struct endpoint view = *src;
 
-	if (!flow->dgram.group || !map_to_guest(netconf_get(shard->rt), &src->addr, NULL, &view.addr))
+	if (!flow->dgram.group ||
+	    !map_to_guest(netconf_get(shard->rt), &src->addr, NULL, &view.addr))
 		return NULL;
 	return peer_add(shard, flow, &view, src);
 }
 
-static struct dgram_peer *sender(struct shard *shard, struct dgram_inbox *in, const struct sockaddr_storage *name,
-				 const struct dgram_meta *meta)
+static struct dgram_peer *sender(struct shard *shard, struct dgram_inbox *in,
+				 const struct sockaddr_storage *name, const struct dgram_meta *meta)
 {
 	struct dgram_peer *peer;
 	struct endpoint src;
@@ -176,7 +180,8 @@ static struct dgram_peer *sender(struct shard *shard, struct dgram_inbox *in, co
 	return peer;
 }
 
-/* Makes the present entry of the area into a packet. False: it is not for the guest, and counted. */
+/* Makes the present entry of the area into a packet. False: it is not for the guest, and counted.
+ */
 static bool begin(struct shard *shard, struct dgram_inbox *in)
 {
 	struct mmsghdr *header = &in->headers[in->at];
@@ -220,7 +225,8 @@ static bool write_udp(struct shard *shard, struct dgram_inbox *in, size_t len, u
 	if (!dgram_write(shard, packet))
 		return false;
 	in->done += len;
-	count_add(&shard->counters, COUNT_UDP_TX, packet->segment ? (len + segment - 1) / segment : 1);
+	count_add(&shard->counters, COUNT_UDP_TX,
+		  packet->segment ? (len + segment - 1) / segment : 1);
 	return true;
 }
 
@@ -229,7 +235,8 @@ static size_t run_len(const struct shard *shard, const struct dgram_inbox *in, s
 {
 	size_t headers = (ip_is_v4(&in->packet.dst) ? 20 : 40) + DGRAM_L4_HEADER, n;
 
-	if (!(tx_caps(shard->tx, in->packet.queue) & TX_USO) || headers + in->segment > guest_mtu(shard))
+	if (!(tx_caps(shard->tx, in->packet.queue) & TX_USO) ||
+	    headers + in->segment > guest_mtu(shard))
 		return in->segment;
 	n = USO_BYTES / in->segment;
 	n = n < USO_SEGMENTS ? n : USO_SEGMENTS;
@@ -339,7 +346,8 @@ static int receive(struct dgram_inbox *in, int fd)
 	return recvmmsg(fd, in->headers, SLOTS, MSG_DONTWAIT, NULL);
 }
 
-enum dgram_inbox_end dgram_inbox_receive(struct shard *shard, int fd, struct flow *flow, struct udp_listener *listener)
+enum dgram_inbox_end dgram_inbox_receive(struct shard *shard, int fd, struct flow *flow,
+					 struct udp_listener *listener)
 {
 	struct dgram_inbox *in = dgrams_of(shard)->in;
 
@@ -351,7 +359,8 @@ enum dgram_inbox_end dgram_inbox_receive(struct shard *shard, int fd, struct flo
 		if (n < 0 && (errno == EAGAIN || errno == EBADF))
 			return INBOX_EMPTY;
 		if (n < 0)
-			continue; /* an error of an earlier datagram, that the error queue tells of too */
+			continue; /* an error of an earlier datagram, that the error queue tells of
+				     too */
 		in->flow = flow;
 		in->listener = listener;
 		in->n = (unsigned int)n;

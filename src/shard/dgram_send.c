@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Datagrams of the guest to sockets. Within a batch they are gathered by socket, so that a socket gets them
- * with one system call; datagrams of one size for one destination are one message, which the kernel cuts
- * (UDP_SEGMENT). Order within a socket is kept.
+ * Datagrams of the guest to sockets. Within a batch they are gathered by socket, so that a socket
+ * gets them with one system call; datagrams of one size for one destination are one message, which
+ * the kernel cuts (UDP_SEGMENT). Order within a socket is kept.
  *
- * A socket's error may be an earlier datagram's: the kernel keeps what ICMP said and gives it to the next
- * call, which sends nothing. So a refusal counts when it is said twice.
+ * A socket's error may be an earlier datagram's: the kernel keeps what ICMP said and gives it to
+ * the next call, which sends nothing. So a refusal counts when it is said twice.
  */
 #include "dgram_internal.h"
 
@@ -18,23 +18,23 @@
 #define UDP_SEGMENT 103
 #endif
 
-#define OUTBOXES 8 /* sockets gathered for at a time */
-#define BOX_MESSAGES 64
-#define BOX_IOV 512
-#define SEGMENTS_MAX 128u /* more than any kernel's UDP_MAX_SEGMENTS */
-#define SEGMENTS_OLD 64u
-#define RUN_BYTES_MAX 65507u
-#define CONTROL_SIZE 192
+#define OUTBOXES	8 /* sockets gathered for at a time */
+#define BOX_MESSAGES	64
+#define BOX_IOV		512
+#define SEGMENTS_MAX	128u /* more than any kernel's UDP_MAX_SEGMENTS */
+#define SEGMENTS_OLD	64u
+#define RUN_BYTES_MAX	65507u
+#define CONTROL_SIZE	192
 #define IP6_MIN_PAYLOAD 1232 /* always fits a link of IPv6 (RFC 8200 5) */
 
 struct message {
 	struct dgram_route route;
 	struct frame *frame; /* the first */
-	uint32_t len;        /* payload bytes in sum */
-	uint32_t n;          /* datagrams */
+	uint32_t len;	     /* payload bytes in sum */
+	uint32_t n;	     /* datagrams */
 	uint16_t segment;    /* size of each but the last, where n > 1 */
-	bool whole;          /* nothing may follow: the last is shorter, or it is not of one size */
-	uint16_t iov;        /* its first piece */
+	bool whole;	     /* nothing may follow: the last is shorter, or it is not of one size */
+	uint16_t iov;	     /* its first piece */
 };
 
 struct outbox {
@@ -51,8 +51,8 @@ struct outbox {
 };
 
 struct outboxes {
-	unsigned int used;         /* boxes that are not empty */
-	unsigned int next;         /* to be emptied when another is needed */
+	unsigned int used;	   /* boxes that are not empty */
+	unsigned int next;	   /* to be emptied when another is needed */
 	unsigned int segments_max; /* of a message; 1: the kernel does not cut */
 	struct outbox box[OUTBOXES];
 };
@@ -60,7 +60,8 @@ struct outboxes {
 /* How many datagrams the kernel cuts a message into: 128 since 6.9, 64 before, none on old ones. */
 static unsigned int probe_segments(void)
 {
-	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
 	static const uint8_t bytes[SEGMENTS_OLD + 1];
 	socklen_t len = sizeof(sa);
@@ -70,8 +71,10 @@ static unsigned int probe_segments(void)
 		return 1;
 	if (setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &one, sizeof(one)))
 		max = 1;
-	else if (!bind(fd, (struct sockaddr *)&sa, len) && !getsockname(fd, (struct sockaddr *)&sa, &len) &&
-		 sendto(fd, bytes, sizeof(bytes), 0, (struct sockaddr *)&sa, len) == (ssize_t)sizeof(bytes))
+	else if (!bind(fd, (struct sockaddr *)&sa, len) &&
+		 !getsockname(fd, (struct sockaddr *)&sa, &len) &&
+		 sendto(fd, bytes, sizeof(bytes), 0, (struct sockaddr *)&sa, len) ==
+			 (ssize_t)sizeof(bytes))
 		max = SEGMENTS_MAX;
 	close(fd);
 	return max;
@@ -100,7 +103,8 @@ void outboxes_free(struct dgrams *d)
 
 static void put_control(struct msghdr *msg, int level, int type, const void *data, size_t len)
 {
-	struct cmsghdr *cmsg = (struct cmsghdr *)(void *)((uint8_t *)msg->msg_control + msg->msg_controllen);
+	struct cmsghdr *cmsg =
+		(struct cmsghdr *)(void *)((uint8_t *)msg->msg_control + msg->msg_controllen);
 
 	cmsg->cmsg_level = level;
 	cmsg->cmsg_type = type;
@@ -159,7 +163,8 @@ static void put_segment(struct msghdr *msg, uint16_t segment)
 
 /* What a socket does not take. */
 
-static void refused(struct shard *shard, struct outbox *box, const struct message *m, uint32_t n, int error)
+static void refused(struct shard *shard, struct outbox *box, const struct message *m, uint32_t n,
+		    int error)
 {
 	uint32_t mtu = 0;
 
@@ -197,7 +202,8 @@ static unsigned int cut(struct iovec **at, unsigned int *left, struct iovec *out
 	return n;
 }
 
-/* A run that the kernel did not cut goes out one by one; the flow's runs of this size do so from now on. */
+/* A run that the kernel did not cut goes out one by one; the flow's runs of this size do so from
+ * now on. */
 static void send_apart(struct shard *shard, struct outbox *box, unsigned int i)
 {
 	struct message *m = &box->messages[i];
@@ -255,7 +261,8 @@ static void finish_headers(struct outbox *box)
 		struct msghdr *msg = &box->headers[i].msg_hdr;
 		unsigned int end = i + 1 < box->n ? box->messages[i + 1].iov : box->n_iov;
 
-		*msg = (struct msghdr){ .msg_name = &box->names[i], .msg_control = box->control[i] };
+		*msg = (struct msghdr){ .msg_name = &box->names[i],
+					.msg_control = box->control[i] };
 		msg->msg_namelen = sockaddr_of(&m->route.dst, m->route.scope, &box->names[i]);
 		msg->msg_iov = box->iov + m->iov;
 		msg->msg_iovlen = end - m->iov;
@@ -288,7 +295,8 @@ static void empty(struct shard *shard, struct outbox *box)
 		set_df(box);
 	finish_headers(box);
 	while (at < box->n) {
-		int sent = sendmmsg(box->fd, box->headers + at, box->n - at, MSG_DONTWAIT | MSG_NOSIGNAL);
+		int sent = sendmmsg(box->fd, box->headers + at, box->n - at,
+				    MSG_DONTWAIT | MSG_NOSIGNAL);
 
 		if (sent > 0) {
 			at += (unsigned int)sent;
@@ -349,7 +357,8 @@ static uint32_t datagrams_in(const struct frame *frame)
 {
 	uint32_t segment = frame->offload.gso_size, n;
 
-	if (frame->offload.gso_type != VIRTIO_NET_HDR_GSO_UDP_L4 || !segment || frame->payload_len <= segment)
+	if (frame->offload.gso_type != VIRTIO_NET_HDR_GSO_UDP_L4 || !segment ||
+	    frame->payload_len <= segment)
 		return 1;
 	n = (frame->payload_len + segment - 1) / segment;
 	return n <= SEGMENTS_MAX ? n : 0;
@@ -367,15 +376,16 @@ static void begin_message(const struct outboxes *out, struct outbox *box, struct
 	m->n = 0;
 	m->segment = (uint16_t)segment;
 	m->iov = (uint16_t)box->n_iov;
-	m->whole = n > 1 || !segment || segment > box->flow->dgram.segment_max || out->segments_max <= 1 ||
-		   frame->kind != FRAME_UDP;
+	m->whole = n > 1 || !segment || segment > box->flow->dgram.segment_max ||
+		   out->segments_max <= 1 || frame->kind != FRAME_UDP;
 }
 
 static void add_pieces(struct outbox *box, const struct frame *frame)
 {
 	if (frame->kind == FRAME_ECHO) /* a ping socket takes the message with its header */
-		box->iov[box->n_iov++] = (struct iovec){ (void *)(uintptr_t)(frame->data + frame->l4_off),
-							 DGRAM_L4_HEADER };
+		box->iov[box->n_iov++] =
+			(struct iovec){ (void *)(uintptr_t)(frame->data + frame->l4_off),
+					DGRAM_L4_HEADER };
 	memcpy(box->iov + box->n_iov, frame->payload, frame->n_payload * sizeof(struct iovec));
 	box->n_iov += frame->n_payload;
 }

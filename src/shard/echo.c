@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The socket of an echo flow: the kernel's ping socket, with the guest's identifier where that is free. It
- * takes and gives whole ICMP messages; checksum and identifier are the kernel's on the host's side.
+ * The socket of an echo flow: the kernel's ping socket, with the guest's identifier where that is
+ * free. It takes and gives whole ICMP messages; checksum and identifier are the kernel's on the
+ * host's side.
  */
 #include "dgram_internal.h"
 
@@ -32,7 +33,8 @@ int echo_socket(struct shard *shard, const struct flow_key *key)
 {
 	bool v4 = ip_is_v4(&key->guest);
 	int family = v4 ? AF_INET : AF_INET6;
-	int fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+	int fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
+			v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
 	int error;
 
 	if (fd < 0) {

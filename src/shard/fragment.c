@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reassembly of the guest's fragments (RFC 791 3.2, RFC 8200 4.5). A table of datagrams under way, each with
- * room for the longest; one that is whole gets plain headers and runs like a frame that was read. Its entry
- * is used again when the last shard is done with it.
+ * Reassembly of the guest's fragments (RFC 791 3.2, RFC 8200 4.5). A table of datagrams under way,
+ * each with room for the longest; one that is whole gets plain headers and runs like a frame that
+ * was read. Its entry is used again when the last shard is done with it.
  */
 #include "dgram_internal.h"
 
@@ -13,25 +13,26 @@
 
 #define FRAGMENT_ENTRIES 64
 #define FRAGMENT_TIME_US (30ull * 1000000) /* RFC 1122 3.3.2 and RFC 8200 4.5 allow up to 60 s */
-#define IP_LEN_MAX 65535u
-#define UNITS (65536 / 8)
-#define ECN_CE 3
+#define IP_LEN_MAX	 65535u
+#define UNITS		 (65536 / 8)
+#define ECN_CE		 3
 
 struct datagram {
 	struct slab slab; /* of the frame below, once it is whole */
 	struct frame frame;
-	_Atomic bool away;  /* the frame is with a shard; stored by whoever is done with it, acquire when taken again */
+	_Atomic bool away; /* the frame is with a shard; stored by whoever is done with it, acquire
+			      when taken again */
 	bool used;
-	bool refused;       /* it had overlapping parts: the rest is dropped as it comes (RFC 5722) */
-	struct list age;    /* in fragments->age: the oldest first */
+	bool refused;	 /* it had overlapping parts: the rest is dropped as it comes (RFC 5722) */
+	struct list age; /* in fragments->age: the oldest first */
 	uint64_t due_us;
 	struct flow_key key;
 	uint32_t id;
 	uint8_t version, proto, tos, ttl;
-	bool ce;            /* a part was marked: so is the whole (RFC 3168 5.3) */
-	bool first;         /* the part with the headers is there */
-	uint32_t end;       /* of the payload; 0: not known */
-	uint32_t units;     /* of eight bytes, that are there */
+	bool ce;	/* a part was marked: so is the whole (RFC 3168 5.3) */
+	bool first;	/* the part with the headers is there */
+	uint32_t end;	/* of the payload; 0: not known */
+	uint32_t units; /* of eight bytes, that are there */
 	uint64_t have[UNITS / 64];
 	uint8_t bytes[L3_HEADER_MAX + 65536 + 8];
 };
@@ -98,8 +99,10 @@ static void read_part(const struct frame *frame, struct part *part)
 	}
 }
 
-/* RFC 791: by identification, addresses and protocol; RFC 8200: not by what the next header says. */
-static struct datagram *find(struct fragments *f, const struct frame *frame, const struct part *part)
+/* RFC 791: by identification, addresses and protocol; RFC 8200: not by what the next header says.
+ */
+static struct datagram *find(struct fragments *f, const struct frame *frame,
+			     const struct part *part)
 {
 	for (struct list *l = f->age.next; l != &f->age; l = l->next) {
 		struct datagram *d = LIST_ENTRY(l, struct datagram, age);
@@ -122,7 +125,8 @@ static struct datagram *free_entry(struct fragments *f)
 	return NULL;
 }
 
-static struct datagram *begin(struct shard *shard, const struct frame *frame, const struct part *part)
+static struct datagram *begin(struct shard *shard, const struct frame *frame,
+			      const struct part *part)
 {
 	struct fragments *f = fragments_of(shard);
 	struct datagram *d = free_entry(f);
@@ -203,7 +207,8 @@ static bool fits(const struct datagram *d, const struct part *part)
 		return false;
 	if (!part->more) /* nothing may lie behind the last part, nor may there be two ends */
 		return (!d->end || d->end == end) &&
-		       count_units(d, &(struct part){ .off = (end + 7) & ~7u, .len = UNITS * 8u - ((end + 7) & ~7u) }) == 0;
+		       count_units(d, &(struct part){ .off = (end + 7) & ~7u,
+						      .len = UNITS * 8u - ((end + 7) & ~7u) }) == 0;
 	return !d->end || end <= d->end;
 }
 
@@ -220,14 +225,16 @@ static void take_headers(struct datagram *d, const struct frame *frame, const st
 }
 
 /* Takes a part in. False: the datagram is spoilt. */
-static bool take(struct shard *shard, struct datagram *d, const struct frame *frame, const struct part *part)
+static bool take(struct shard *shard, struct datagram *d, const struct frame *frame,
+		 const struct part *part)
 {
 	uint32_t units = (part->len + 7) / 8, there;
 
 	if (!fits(d, part))
 		return false;
 	there = count_units(d, part);
-	if (there) { /* the same once more is tolerated (RFC 8200 4.5), an overlap is not (RFC 5722) */
+	if (there) { /* the same once more is tolerated (RFC 8200 4.5), an overlap is not (RFC 5722)
+		      */
 		count_drop(&shard->counters, DROP_FRAGMENT);
 		return there == units && equals(payload_of(d) + part->off, frame);
 	}
@@ -250,8 +257,11 @@ static void release(struct slab *slab)
 /* Plain headers in front of the payload. Returns the frame's first byte. */
 static uint8_t *put_headers(struct datagram *d)
 {
-	struct l3 l3 = { .src = d->key.guest, .dst = d->key.peer, .proto = d->proto,
-			 .tos = (uint8_t)(d->tos | (d->ce ? ECN_CE : 0)), .ttl = d->ttl };
+	struct l3 l3 = { .src = d->key.guest,
+			 .dst = d->key.peer,
+			 .proto = d->proto,
+			 .tos = (uint8_t)(d->tos | (d->ce ? ECN_CE : 0)),
+			 .ttl = d->ttl };
 	uint8_t *data = payload_of(d) - l3_len(&l3.dst);
 
 	l3_write(data, &l3, d->end);
@@ -267,7 +277,8 @@ static void run_whole(struct shard *shard, struct datagram *d, uint16_t queue)
 
 	memcpy(data + ETH_ADDR_LEN, mac.b, ETH_ADDR_LEN);
 	forget(fragments_of(shard), d);
-	drop = frame_parse(&d->frame, data, (size_t)(payload_of(d) - data) + d->end, offload, &shard->rt->secret);
+	drop = frame_parse(&d->frame, data, (size_t)(payload_of(d) - data) + d->end, offload,
+			   &shard->rt->secret);
 	if (!drop && d->frame.kind == FRAME_FRAGMENT)
 		drop = DROP_FRAGMENT; /* a fragment inside a fragment */
 	if (drop) {
@@ -277,8 +288,13 @@ static void run_whole(struct shard *shard, struct datagram *d, uint16_t queue)
 	d->frame.next = NULL;
 	d->frame.queue = queue;
 	d->frame.dont_fragment = false;
-	d->slab = (struct slab){ .refs = 1, .release = release, .owner = d, .bytes = d->bytes,
-				 .size = sizeof(d->bytes), .frames = &d->frame, .max_frames = 1 };
+	d->slab = (struct slab){ .refs = 1,
+				 .release = release,
+				 .owner = d,
+				 .bytes = d->bytes,
+				 .size = sizeof(d->bytes),
+				 .frames = &d->frame,
+				 .max_frames = 1 };
 	atomic_store_explicit(&d->away, true, memory_order_relaxed);
 	shard_inject(shard, &d->frame, &d->slab);
 }

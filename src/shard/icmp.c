@@ -7,16 +7,18 @@
 
 #include "taploom/checksum.h"
 
-#define ICMP_HEADER 8
-#define QUOTE4_MAX (576 - 20 - ICMP_HEADER)  /* RFC 1812 4.3.2.3: as much as fits in 576 bytes */
-#define QUOTE6_MAX (1280 - 40 - ICMP_HEADER) /* RFC 4443 2.4 (c): in the minimum MTU */
-#define ERROR_TTL 255
+#define ICMP_HEADER	  8
+#define QUOTE4_MAX	  (576 - 20 - ICMP_HEADER) /* RFC 1812 4.3.2.3: as much as fits in 576 bytes */
+#define QUOTE6_MAX	  (1280 - 40 - ICMP_HEADER) /* RFC 4443 2.4 (c): in the minimum MTU */
+#define ERROR_TTL	  255
 #define TYPE4_UNREACHABLE 3
 #define TYPE6_UNREACHABLE 1
-#define TYPE6_TOO_BIG 2
+#define TYPE6_TOO_BIG	  2
 
-/* Whom an error would go to, and what it is about. False: no error may be sent (RFC 1122 3.2.2, RFC 4443 2.4 (e)). */
-static bool ends_of(const uint8_t *quoted, size_t len, uint8_t type, struct ip_addr *src, struct ip_addr *dst)
+/* Whom an error would go to, and what it is about. False: no error may be sent (RFC 1122 3.2.2, RFC
+ * 4443 2.4 (e)). */
+static bool ends_of(const uint8_t *quoted, size_t len, uint8_t type, struct ip_addr *src,
+		    struct ip_addr *dst)
 {
 	bool v4 = len >= 20 && quoted[0] >> 4 == 4;
 
@@ -31,11 +33,13 @@ static bool ends_of(const uint8_t *quoted, size_t len, uint8_t type, struct ip_a
 	return !ip_is_multicast(dst) || (!v4 && type == TYPE6_TOO_BIG);
 }
 
-void icmp_send_error(struct shard *shard, const uint8_t *quoted, size_t len, uint8_t type, uint8_t code,
-		     uint32_t info, const struct ip_addr *from)
+void icmp_send_error(struct shard *shard, const uint8_t *quoted, size_t len, uint8_t type,
+		     uint8_t code, uint32_t info, const struct ip_addr *from)
 {
-	struct l3 l3 = { .dst_mac = guest_mac_get(shard->rt), .src_mac = netconf_get(shard->rt)->our_mac,
-			 .src = *from, .ttl = ERROR_TTL };
+	struct l3 l3 = { .dst_mac = guest_mac_get(shard->rt),
+			 .src_mac = netconf_get(shard->rt)->our_mac,
+			 .src = *from,
+			 .ttl = ERROR_TTL };
 	struct ip_addr about;
 	size_t off, max;
 	uint8_t *frame, *icmp;
@@ -80,8 +84,9 @@ static bool quoted_seq(const struct frame *frame, uint32_t *seq)
 }
 
 /*
- * The guest has no route for our SYN, say: the connection ends. Only in that state, and with the number that
- * the SYN had (RFC 5927 4.1). Once there is a connection, such errors are soft (RFC 1122 4.2.3.9).
+ * The guest has no route for our SYN, say: the connection ends. Only in that state, and with the
+ * number that the SYN had (RFC 5927 4.1). Once there is a connection, such errors are soft (RFC
+ * 1122 4.2.3.9).
  */
 static bool ends_connecting(const struct frame *frame, const struct flow *flow)
 {

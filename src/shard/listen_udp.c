@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Forwarded UDP ports: one socket a port, in the epoll of the shard to which the guest's port is steered.
- * All flows of that guest port are in the same shard, and answer through the socket. Never SO_REUSEADDR or
- * SO_REUSEPORT: a second daemon on the port must fail with EADDRINUSE.
+ * Forwarded UDP ports: one socket a port, in the epoll of the shard to which the guest's port is
+ * steered. All flows of that guest port are in the same shard, and answer through the socket. Never
+ * SO_REUSEADDR or SO_REUSEPORT: a second daemon on the port must fail with EADDRINUSE.
  */
 #include "dgram_internal.h"
 
@@ -21,9 +21,10 @@ int udp_ports_init(struct runtime *rt)
 
 	if (rt->udp_ports)
 		return 0;
-	/* Zeroes mean "not forwarded": only the pages of ports that are looked up are ever there. */
-	p = mmap(NULL, sizeof(struct udp_ports), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		 -1, 0);
+	/* Zeroes mean "not forwarded": only the pages of ports that are looked up are ever there.
+	 */
+	p = mmap(NULL, sizeof(struct udp_ports), PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p == MAP_FAILED)
 		return -ENOMEM;
 	rt->udp_ports = p;
@@ -36,8 +37,10 @@ void udp_ports_free(struct runtime *rt)
 
 	if (!rt->udp_ports)
 		return;
-	for (struct udp_listener *l = rt->udp_ports->spare; l; l = next) {
-		next = l->next;
+	for (struct udp_listener *l = rt->udp_ports->all; l; l = next) {
+		next = l->next_all;
+		if (l->fd >= 0)
+			close(l->fd);
 		free(l);
 	}
 	munmap(rt->udp_ports, sizeof(struct udp_ports));
@@ -55,9 +58,11 @@ struct udp_listener *udp_port_listener(struct udp_port *port, const struct ip_ad
 {
 	for (struct list *l = port->listeners.next; l != &port->listeners; l = l->next) {
 		struct udp_listener *listener = LIST_ENTRY(l, struct udp_listener, port_link);
-		bool loopback_only = ip_is_loopback(&listener->addr) || strcmp(listener->ifname, "lo") == 0;
+		bool loopback_only =
+			ip_is_loopback(&listener->addr) || strcmp(listener->ifname, "lo") == 0;
 
-		if (listener->versions[ip_version_of(dst)] && (!loopback_only || ip_is_loopback(dst)))
+		if (listener->versions[ip_version_of(dst)] &&
+		    (!loopback_only || ip_is_loopback(dst)))
 			return listener;
 	}
 	return NULL;
@@ -81,15 +86,17 @@ static int bind_to(int fd, const struct port_map *map, uint16_t port, int family
 	if (ip_is_unset(&e.addr) && family == AF_INET)
 		e.addr = ip4_addr_of(any4);
 	len = sockaddr_of(&e, scope, &sa);
-	if (map->ifname[0] &&
-	    setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, map->ifname, (socklen_t)strlen(map->ifname) + 1))
+	if (map->ifname[0] && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, map->ifname,
+					 (socklen_t)strlen(map->ifname) + 1))
 		return -errno;
 	return bind(fd, (struct sockaddr *)&sa, len) ? -errno : 0;
 }
 
-static int make_socket(const struct runtime *rt, const struct port_map *map, uint16_t port, int family)
+static int make_socket(const struct runtime *rt, const struct port_map *map, uint16_t port,
+		       int family)
 {
-	bool dual = family == AF_INET6 && ip_is_unset(&map->addr) && !map->v6_only && !rt->config->family_off[IP4];
+	bool dual = family == AF_INET6 && ip_is_unset(&map->addr) && !map->v6_only &&
+		    !rt->config->family_off[IP4];
 	int fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	int error;
 
@@ -110,7 +117,8 @@ static int make_socket(const struct runtime *rt, const struct port_map *map, uin
 }
 
 /* One dual-stack socket where that is possible, else one of the version that is there. */
-static int make_any(const struct runtime *rt, const struct port_map *map, uint16_t port, struct udp_listener *listener)
+static int make_any(const struct runtime *rt, const struct port_map *map, uint16_t port,
+		    struct udp_listener *listener)
 {
 	bool any = ip_is_unset(&map->addr) && !map->v6_only;
 	int fd = -EAFNOSUPPORT;
@@ -128,7 +136,8 @@ static int make_any(const struct runtime *rt, const struct port_map *map, uint16
 	return fd;
 }
 
-/* Flows that were there before the port was forwarded: they hold the host's port, or are in another shard. */
+/* Flows that were there before the port was forwarded: they hold the host's port, or are in another
+ * shard. */
 
 static void close_flow(struct runtime *rt, const struct ip_addr *guest, uint16_t port)
 {
@@ -169,14 +178,26 @@ static struct shard *shard_of(struct runtime *rt, uint16_t target)
 	return rt->shards[hash % rt->n_shards];
 }
 
+static struct udp_listener *new_listener(struct udp_ports *ports)
+{
+	struct udp_listener *listener = calloc(1, sizeof(*listener));
+
+	if (!listener)
+		return NULL;
+	listener->next_all = ports->all;
+	ports->all = listener;
+	return listener;
+}
+
 static struct udp_listener *take_listener(struct runtime *rt)
 {
-	struct udp_listener *listener = rt->udp_ports->spare;
+	struct udp_ports *ports = rt->udp_ports;
+	struct udp_listener *listener = ports->spare;
 
 	if (listener)
-		rt->udp_ports->spare = listener->next;
+		ports->spare = listener->next;
 	else
-		listener = calloc(1, sizeof(*listener));
+		listener = new_listener(ports);
 	if (!listener)
 		return NULL;
 	listener->pollee.kind = POLL_UDP_LISTENER;
@@ -193,7 +214,8 @@ static void give_listener(struct runtime *rt, struct udp_listener *listener)
 }
 
 /* Inside the shard. */
-static int publish(struct udp_port *port, struct shard *shard, struct udp_listener *listener, int fd)
+static int publish(struct udp_port *port, struct shard *shard, struct udp_listener *listener,
+		   int fd)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = &listener->pollee };
 
@@ -225,7 +247,8 @@ static int add(struct runtime *rt, struct udp_listener *listener, int fd)
 	return ret;
 }
 
-int udp_listen(struct runtime *rt, const struct port_map *map, uint16_t port, struct udp_listener **out)
+int udp_listen(struct runtime *rt, const struct port_map *map, uint16_t port,
+	       struct udp_listener **out)
 {
 	struct udp_listener *listener = take_listener(rt);
 	int fd, ret;
@@ -281,8 +304,19 @@ void udp_unlisten(struct runtime *rt, struct udp_listener *listener)
 
 /* Receiving. */
 
-struct flow *udp_listener_flow(struct shard *shard, struct udp_listener *listener, const struct endpoint *src,
-			       const struct dgram_meta *meta, struct dgram_peer **peer)
+/* The guest's address for a peer; a link-local peer may write to any, if the guest has not shown a
+ * link-local one. */
+static bool guest_of(const struct netconf *net, const struct ip_addr *peer, struct ip_addr *guest)
+{
+	enum ip_version version = ip_version_of(peer);
+
+	return map_guest_addr(net, version, ip_is_link_local(peer), guest) ||
+	       map_guest_addr(net, version, false, guest);
+}
+
+struct flow *udp_listener_flow(struct shard *shard, struct udp_listener *listener,
+			       const struct endpoint *src, const struct dgram_meta *meta,
+			       struct dgram_peer **peer)
 {
 	const struct netconf *net = netconf_get(shard->rt);
 	struct flow_key key = { .guest_port = listener->target, .proto = FLOW_UDP };
@@ -291,17 +325,19 @@ struct flow *udp_listener_flow(struct shard *shard, struct udp_listener *listene
 	uint32_t hash;
 
 	if (!map_to_guest(net, &src->addr, &meta->local, &view.addr) ||
-	    !map_guest_addr(net, ip_version_of(&view.addr), ip_is_link_local(&view.addr), &key.guest)) {
+	    !guest_of(net, &view.addr, &key.guest)) {
 		count_drop(&shard->counters, DROP_FAMILY_OFF);
 		return NULL;
 	}
 	hash = flow_steer_hash(&key, &shard->rt->secret);
 	flow = flow_find(shard->rt, &key, hash);
 	if (!flow)
-		flow = dgram_open(shard, &key, hash, &shard->rt->udp_ports->port[listener->target], &there);
+		flow = dgram_open(shard, &key, hash, &shard->rt->udp_ports->port[listener->target],
+				  &there);
 	if (!flow)
 		return NULL;
-	if (flow_owner(flow) != shard->id || !flow->dgram.port) { /* of before; its next frame ends it */
+	if (flow_owner(flow) != shard->id ||
+	    !flow->dgram.port) { /* of before; its next frame ends it */
 		count_drop(&shard->counters, DROP_SOCKET);
 		return NULL;
 	}
@@ -333,9 +369,9 @@ void udp_listener_event(struct shard *shard, struct udp_listener *listener)
 	if (fd < 0 || atomic_load(&listener->shard) != shard)
 		return; /* an event of before it was closed */
 	dgram_relay_errors(shard, fd,
-			   list_is_empty(&port->flows) ?
-				   NULL :
-				   LIST_ENTRY(port->flows.next, struct flow, dgram.port_link));
+			   list_is_empty(&port->flows)
+				   ? NULL
+				   : LIST_ENTRY(port->flows.next, struct flow, dgram.port_link));
 	if (dgram_inbox_receive(shard, fd, NULL, listener) == INBOX_NO_ROOM)
 		stall(shard, listener);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The peers of datagram flows: entries mapped at start and touched as used, found by either of their
- * addresses. The shard's peers, and those of each flow, stand in the order in which they were last heard
- * of, by the second; where there are too many the oldest makes room.
+ * The peers of datagram flows: entries mapped at start and touched as used, found by either of
+ * their addresses. The shard's peers, and those of each flow, stand in the order in which they were
+ * last heard of, by the second; where there are too many the oldest makes room.
  */
 #include "dgram_internal.h"
 
@@ -12,14 +12,14 @@
 #define TOUCH_AFTER_US 1000000 /* how exact the order of age is */
 
 struct peers {
-	uint32_t n;         /* entries in memory */
+	uint32_t n;	    /* entries in memory */
 	uint32_t n_fresh;   /* entries from here on were never used */
 	uint32_t n_buckets; /* a power of two */
 	uint32_t *by_view;  /* index + 1 of the first in the chain; 0: none */
 	uint32_t *by_host;
 	struct list free; /* through age */
 	struct list age;  /* the oldest first */
-	size_t size;      /* of the mapping */
+	size_t size;	  /* of the mapping */
 	struct dgram_peer peer[];
 };
 
@@ -32,7 +32,8 @@ int peers_init(struct shard *shard, struct dgrams *d)
 	while (buckets < n)
 		buckets *= 2;
 	size = entries + 2 * (size_t)buckets * sizeof(uint32_t);
-	peers = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	peers = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (peers == MAP_FAILED)
 		return -ENOMEM;
 	peers->n = n;
@@ -54,8 +55,8 @@ void peers_free(struct dgrams *d)
 }
 
 /* Of an endpoint and a flow, under the secret: a remote side chooses the endpoints. */
-static uint32_t bucket_of(const struct shard *shard, const struct peers *peers, const struct flow *flow,
-			  const struct endpoint *e)
+static uint32_t bucket_of(const struct shard *shard, const struct peers *peers,
+			  const struct flow *flow, const struct endpoint *e)
 {
 	struct flow_key key = { .guest = e->addr, .guest_port = e->port };
 
@@ -80,7 +81,8 @@ struct dgram_peer *peer_by_view(struct shard *shard, struct flow *flow, const st
 
 	if (recent && same(&recent->view, view))
 		return recent;
-	for (uint32_t i = peers->by_view[bucket_of(shard, peers, flow, view)]; i; i = peers->peer[i - 1].next_by_view) {
+	for (uint32_t i = peers->by_view[bucket_of(shard, peers, flow, view)]; i;
+	     i = peers->peer[i - 1].next_by_view) {
 		struct dgram_peer *peer = &peers->peer[i - 1];
 
 		if (peer->flow == flow && same(&peer->view, view))
@@ -96,7 +98,8 @@ struct dgram_peer *peer_by_host(struct shard *shard, struct flow *flow, const st
 
 	if (recent && same(&recent->host, host))
 		return recent;
-	for (uint32_t i = peers->by_host[bucket_of(shard, peers, flow, host)]; i; i = peers->peer[i - 1].next_by_host) {
+	for (uint32_t i = peers->by_host[bucket_of(shard, peers, flow, host)]; i;
+	     i = peers->peer[i - 1].next_by_host) {
 		struct dgram_peer *peer = &peers->peer[i - 1];
 
 		if (peer->flow == flow && same(&peer->host, host))
@@ -159,7 +162,8 @@ static struct dgram_peer *take_entry(struct shard *shard, struct peers *peers, s
 	struct list *node;
 
 	if (flow->dgram.n_peers >= PEERS_PER_FLOW)
-		drop_peer(shard, peers, LIST_ENTRY(flow->dgram.peers.next, struct dgram_peer, of_flow));
+		drop_peer(shard, peers,
+			  LIST_ENTRY(flow->dgram.peers.next, struct dgram_peer, of_flow));
 	node = list_take(&peers->free);
 	if (!node && peers->n_fresh < peers->n)
 		return &peers->peer[peers->n_fresh++];
@@ -176,7 +180,9 @@ struct dgram_peer *peer_add(struct shard *shard, struct flow *flow, const struct
 	struct peers *peers = dgrams_of(shard)->peers;
 	struct dgram_peer *peer = take_entry(shard, peers, flow);
 
-	*peer = (struct dgram_peer){ .flow = flow, .view = *view, .host = *host, .last_us = shard->now_us };
+	*peer = (struct dgram_peer){
+		.flow = flow, .view = *view, .host = *host, .last_us = shard->now_us
+	};
 	link_view(shard, peers, peer);
 	link_host(shard, peers, peer);
 	list_append(&flow->dgram.peers, &peer->of_flow);
@@ -219,7 +225,8 @@ void peers_expire(struct shard *shard, struct flow *flow, uint64_t since_us)
 	struct peers *peers = dgrams_of(shard)->peers;
 
 	while (!list_is_empty(&flow->dgram.peers)) {
-		struct dgram_peer *peer = LIST_ENTRY(flow->dgram.peers.next, struct dgram_peer, of_flow);
+		struct dgram_peer *peer =
+			LIST_ENTRY(flow->dgram.peers.next, struct dgram_peer, of_flow);
 
 		if (peer->last_us >= since_us)
 			break;

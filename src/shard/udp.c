@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The socket of a UDP flow: unconnected, as the guest may write to anybody from one port (RFC 4787 REQ-1),
- * and with the guest's own port number where that is free (REQ-3).
+ * The socket of a UDP flow: unconnected, as the guest may write to anybody from one port (RFC 4787
+ * REQ-1), and with the guest's own port number where that is free (REQ-3).
  */
 #include "dgram_internal.h"
 
@@ -34,8 +34,11 @@ void udp_socket_options(int fd, int family, bool dual, bool pktinfo)
 {
 	bool v4 = family == AF_INET || dual, v6 = family == AF_INET6;
 	const bool wanted[] = {
-		[FOR_ALL] = true, [FOR_IP4] = v4, [FOR_IP6] = v6,
-		[FOR_IP4_PKTINFO] = v4 && pktinfo, [FOR_IP6_PKTINFO] = v6 && pktinfo,
+		[FOR_ALL] = true,
+		[FOR_IP4] = v4,
+		[FOR_IP6] = v6,
+		[FOR_IP4_PKTINFO] = v4 && pktinfo,
+		[FOR_IP6_PKTINFO] = v6 && pktinfo,
 	};
 	const int one = 1;
 

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reassembly of the guest's fragments, seen by a server on loopback. links: shard tap
+ */
+#include "dgram_world.h"
+
+#define GUEST_PORT 40124
+#define DATA_LEN   4000
+#define L4_LEN	   (8 + DATA_LEN)
+
+static uint8_t l4[L4_LEN];
+static uint16_t port;
+static int server;
+
+static const bool is_v4[] = { false, true };
+
+static int setup(void **state)
+{
+	bool v4 = *(const bool *)*state;
+	void *kept = *state;
+	int ret = world_setup(state);
+
+	*state = kept;
+	server = world_server(v4, &port);
+	for (size_t i = 0; i < DATA_LEN; i++)
+		l4[8 + i] = (uint8_t)(i * 13);
+	store_be16(l4, GUEST_PORT);
+	store_be16(l4 + 2, port);
+	store_be16(l4 + 4, L4_LEN);
+	return ret;
+}
+
+static int teardown(void **state)
+{
+	close(server);
+	return world_teardown(state);
+}
+
+/* Sends bytes off to off + len of the datagram. */
+static void part(bool v4, uint32_t id, size_t off, size_t len, bool more)
+{
+	uint8_t bytes[L3_HEADER_MAX + 8 + L4_LEN];
+	struct ip_addr gateway = world_gateway(v4);
+	struct l3 l3 = { .src = v4 ? ip4_addr_of(guest4) : ip6_addr_of(guest6),
+			 .dst = gateway,
+			 .ttl = 64,
+			 .proto = v4 ? IPPROTO_UDP : IPPROTO_FRAGMENT,
+			 .id = (uint16_t)id,
+			 .frag = (uint16_t)(off / 8 | (more ? 0x2000 : 0)) };
+	size_t extra = v4 ? 0 : 8, at = l3_write(bytes, &l3, extra + len);
+
+	memcpy(bytes + 6, mac_guest, 6);
+	if (!v4) {
+		bytes[at] = IPPROTO_UDP;
+		bytes[at + 1] = 0;
+		store_be16(bytes + at + 2, (uint16_t)(off | more));
+		store_be32(bytes + at + 4, id);
+	}
+	memcpy(bytes + at + extra, l4 + off, len);
+	world_run(bytes, at + extra + len);
+}
+
+static void assert_arrived(unsigned int n)
+{
+	uint8_t got[DATA_LEN + 1];
+
+	for (unsigned int i = 0; i < n; i++) {
+		assert_int_equal(recv(server, got, sizeof(got), MSG_DONTWAIT), DATA_LEN);
+		assert_memory_equal(got, l4 + 8, DATA_LEN);
+	}
+	assert_int_equal(recv(server, got, sizeof(got), MSG_DONTWAIT), -1);
+}
+
+static void parts_in_order_make_a_datagram(void **state)
+{
+	bool v4 = *(const bool *)*state;
+
+	part(v4, 1, 0, 1400, true);
+	part(v4, 1, 1400, 1400, true);
+	assert_arrived(0);
+	part(v4, 1, 2800, L4_LEN - 2800, false);
+	assert_arrived(1);
+}
+
+static void parts_in_reverse_make_a_datagram(void **state)
+{
+	bool v4 = *(const bool *)*state;
+
+	part(v4, 1, 2800, L4_LEN - 2800, false);
+	part(v4, 1, 1400, 1400, true);
+	part(v4, 1, 0, 1400, true);
+	assert_arrived(1);
+}
+
+static void two_datagrams_are_kept_apart(void **state)
+{
+	bool v4 = *(const bool *)*state;
+
+	part(v4, 1, 0, 2000, true);
+	part(v4, 2, 0, 2000, true);
+	part(v4, 2, 2000, L4_LEN - 2000, false);
+	assert_arrived(1);
+	part(v4, 1, 2000, L4_LEN - 2000, false);
+	assert_arrived(1);
+}
+
+static void an_exact_duplicate_is_ignored(void **state)
+{
+	bool v4 = *(const bool *)*state;
+
+	part(v4, 1, 0, 2000, true);
+	part(v4, 1, 0, 2000, true);
+	part(v4, 1, 2000, L4_LEN - 2000, false);
+	assert_arrived(1);
+	assert_int_equal(world_drops(DROP_FRAGMENT), 1);
+}
+
+static void an_overlap_spoils_the_datagram(void **state)
+{
+	bool v4 = *(const bool *)*state;
+
+	part(v4, 1, 0, 2000, true);
+	part(v4, 1, 1600, 800, true);
+	part(v4, 1, 2000, L4_LEN - 2000, false);
+	assert_arrived(0);
+}
+
+static void two_ends_spoil_the_datagram(void **state)
+{
+	bool v4 = *(const bool *)*state;
+
+	part(v4, 1, 2000, L4_LEN - 2000, false);
+	part(v4, 1, 1000, 500, false);
+	part(v4, 1, 0, 1000, true);
+	part(v4, 1, 1000, 1000, true);
+	assert_arrived(0);
+}
+
+static void a_part_behind_the_end_spoils_the_datagram(void **state)
+{
+	bool v4 = *(const bool *)*state;
+
+	part(v4, 1, 1000, 500, false);
+	part(v4, 1, 2000, 800, true);
+	part(v4, 1, 0, 1000, true);
+	assert_arrived(0);
+}
+
+static void an_unfinished_datagram_is_dropped_in_time(void **state)
+{
+	bool v4 = *(const bool *)*state;
+	uint64_t due;
+
+	part(v4, 1, 0, 2000, true);
+	due = fragment_expire(world.shard);
+	assert_true(due != UINT64_MAX && due > world.shard->now_us);
+	world.shard->now_us = due;
+	assert_true(fragment_expire(world.shard) == UINT64_MAX);
+	assert_int_equal(world_drops(DROP_FRAGMENT), 1);
+	part(v4, 1, 2000, L4_LEN - 2000, false);
+	assert_arrived(0);
+}
+
+static void a_full_table_drops_the_oldest(void **state)
+{
+	bool v4 = *(const bool *)*state;
+
+	for (uint32_t id = 1; id <= 65; id++)
+		part(v4, id, 0, 2000, true);
+	assert_int_equal(world_drops(DROP_FRAGMENT_FULL), 1);
+	part(v4, 1, 2000, L4_LEN - 2000, false);
+	assert_arrived(0);
+	part(v4, 65, 2000, L4_LEN - 2000, false);
+	assert_arrived(1);
+}
+
+#define BOTH(f)                                                                                    \
+	{ #f " (IPv4)", f, setup, teardown, (void *)(uintptr_t)&is_v4[1] },                        \
+	{                                                                                          \
+#f " (IPv6)", f, setup, teardown, (void *)(uintptr_t)&is_v4[0]                     \
+	}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BOTH(parts_in_order_make_a_datagram),
+		BOTH(parts_in_reverse_make_a_datagram),
+		BOTH(two_datagrams_are_kept_apart),
+		BOTH(an_exact_duplicate_is_ignored),
+		BOTH(an_overlap_spoils_the_datagram),
+		BOTH(two_ends_spoil_the_datagram),
+		BOTH(a_part_behind_the_end_spoils_the_datagram),
+		BOTH(an_unfinished_datagram_is_dropped_in_time),
+		BOTH(a_full_table_drops_the_oldest),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
