@@ -64,7 +64,7 @@ def run_row(name, checks):
                              "--shards", str(shards))
         values = guest.settings(net, size=size, checks=" ".join(checks))
         boot = guest.Guest(net, device(daemon.socket, pairs, options), values, MEMORY_MIB)
-        failed = boot.run_checks(report(name))
+        failed = boot.run_checks(report(name), 25)
         counters = daemon.counters()
         line = report(name)
         for counter in ("rx-frames", "tx-frames", "frames-own", "frames-ring", "frames-inline",
