@@ -149,7 +149,7 @@ def _(case, fields):
 
 def chained(headers):
     """A chain of IPv6 extension headers before a datagram."""
-    return lambda g, a, p: g.ip(a, headers[0], headers[1] + wire.udp(HOST6, a, 1, p, b"bad!")) if ":" in a else None
+    return lambda g, a, p: g.ip(a, headers[0], headers[1] + wire.udp(HOST6, a, 40000, p, b"bad!")) if ":" in a else None
 
 
 @rows(("a hop-by-hop header that overruns is dropped", (0, b"\x11\xff\0\0\0\0\0\0")),
@@ -175,7 +175,7 @@ def _(case, dst, src):
     guest = case.joined()
     server = case.net.remote.udp(FAR4)
     port = server.getsockname()[1]
-    packet = wire.ip4(HOST4, FAR4, UDP, wire.udp(HOST4, FAR4, 1, port, b"bad!"))
+    packet = wire.ip4(HOST4, FAR4, UDP, wire.udp(HOST4, FAR4, 40000, port, b"bad!"))
     guest.send(guest.eth(wire.ETH_IP4, packet, dst=dst, src=src), guest.udp(FAR4, port, b"fine"))
     assert server.recv(100) == b"fine"
     guest.alive()
