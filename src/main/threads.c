@@ -141,6 +141,9 @@ void threads_stop(struct threads *threads)
 		shard_stop(rt->shards[i]);
 	for (unsigned int i = 0; i < threads->n_started; i++)
 		pthread_join(threads->shards[i], NULL);
+	/* Before any memory goes: an entry may be in the table of another shard than the one in whose memory it is. */
+	if (threads->n_started)
+		shards_reset_flows(rt);
 	/* Entries on their way back through call_rcu land in the shards' memory first. */
 	rcu_barrier();
 	for (unsigned int i = 0; i < rt->n_shards; i++) {
