@@ -492,13 +492,18 @@ def a_reader_of_the_guest_that_stops_does_not_stop_another(case):
     assert not stopped.reset
 
 
-@rows(("four uploads are spread over two shards", 2), ("four uploads are spread over four shards", 4))
+@rows(("sixteen uploads load more than one of two shards", 2), ("sixteen uploads load more than one of four shards", 4))
 def _(case, shards):
-    case.start("--shards", shards)
+    daemon = case.start("--shards", shards)
     case.guest()
-    pairs = [case.pair() for _ in range(4)]
-    for conn, peer in pairs:
-        upload(conn, peer, BLOB[:1 << 20])
+    for _ in range(16):
+        conn, peer = case.pair()
+        upload(conn, peer, BLOB[:1 << 16])
+    daemon.counters()
+    row = next(line for line in daemon.log().splitlines() if line.startswith("tcp-rx-bytes"))
+    columns = list(map(int, row.split()[-shards:]))
+    assert sum(n > 0 for n in columns) > 1, "tcp-rx-bytes by shard: %s" % columns
+    assert sum(columns) == 16 << 16, columns
 
 
 @test
