@@ -146,6 +146,9 @@ void vu_tx_kicked(struct vu_port *port);
 
 /* vu_tx.c */
 void vu_tx_init(struct vu_tx *vtx, struct vhost *vhost, unsigned int index);
+/* Lets go of a queue whose lock the batch holds, as tx_flush() does, but says nothing of waiting.
+ */
+void vu_tx_leave(struct tx *tx);
 /* Wakes a thread that waits for the guest, by its batch's number. Any thread. */
 void vu_tx_wake(struct vhost *vhost, unsigned int index);
 /* Wakes all of them. */

@@ -430,6 +430,8 @@ bool vu_port_read(struct shard_source *source, struct shard *shard)
 
 	role_is_shard();
 	if (!vu_queue_from_guest(port->queue)) {
+		vu_tx_leave(
+			shard_tx(shard)); /* earlier events of this turn may have begun a batch */
 		vu_tx_kicked(port);
 		return false;
 	}

@@ -594,6 +594,11 @@ void vu_tx_init(struct vu_tx *vtx, struct vhost *vhost, unsigned int index)
 	vtx->index = index;
 }
 
+void vu_tx_leave(struct tx *tx)
+{
+	leave(vu_tx_of(tx));
+}
+
 void vu_tx_wake(struct vhost *vhost, unsigned int index)
 {
 	atomic_store_explicit(&vhost->txs[index].woken, true, memory_order_release);

@@ -89,6 +89,11 @@ struct counters *shard_counters(struct shard *shard)
 	return &shard->counters;
 }
 
+struct tx *shard_tx(struct shard *shard)
+{
+	return shard->tx;
+}
+
 bool shard_try_enter(struct shard *shard)
 {
 	(void)shard;
@@ -566,6 +571,23 @@ static void frame_too_long_for_the_guest_is_counted(void **state)
 	rig_free(rig);
 }
 
+static void kick_may_come_while_a_batch_is_open(void **state)
+{
+	struct rig *rig = rig_new(BASE, 1, 1, 2000);
+	struct tx *tx = rig->shards[0].tx;
+	uint8_t *frame = tx_frame_begin(tx, 0, 100);
+
+	(void)state;
+	assert_non_null(frame);
+	memset(frame, 1, 100);
+	tx_frame_commit(tx, 100, NULL);
+	eventfd_write(rig->fe.kick[0], 1);
+	while (shards_turn(rig))
+		;
+	assert_int_equal(frame_receive(rig, 0), 100);
+	rig_free(rig);
+}
+
 static void stream_is_cut_to_the_guests_buffers(void **state)
 {
 	struct rig *rig = rig_new(BASE, 1, 1, 600);
@@ -714,6 +736,7 @@ int main(void)
 		cmocka_unit_test(full_guest_is_waited_for),
 		cmocka_unit_test(room_that_is_not_used_is_taken_back),
 		cmocka_unit_test(frame_too_long_for_the_guest_is_counted),
+		cmocka_unit_test(kick_may_come_while_a_batch_is_open),
 		cmocka_unit_test(stream_is_cut_to_the_guests_buffers),
 		cmocka_unit_test(disabled_pair_is_not_written_to),
 		cmocka_unit_test(no_guest_blocks_the_batch),
