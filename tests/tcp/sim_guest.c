@@ -34,8 +34,8 @@ static void update_window(struct sim_guest *g)
 	free = min_u32(free, 65535u << (g->use_wscale && g->peer_wscale ? g->shift : 0));
 	edge = g->rcv_nxt + free;
 
-	/* RFC 9293 3.8.6.2.2 */
-	if (SEQ_GE(edge, g->rcv_edge + min_u32(g->mss, g->rcvbuf / 2 + 1)))
+	/* RFC 9293 3.8.6.2.2; and no move that the scale can't express. */
+	if (SEQ_GE(edge, g->rcv_edge + min_u32(g->mss, g->rcvbuf / 2 + 1)) && SEQ_GE(edge, g->rcv_edge + (1u << g->shift)))
 		g->rcv_edge = edge;
 	if (SEQ_LT(g->rcv_edge, g->rcv_nxt))
 		g->rcv_edge = g->rcv_nxt;
