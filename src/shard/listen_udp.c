@@ -363,11 +363,12 @@ static void stall(struct shard *shard, struct udp_listener *listener)
 
 void udp_listener_event(struct shard *shard, struct udp_listener *listener)
 {
-	struct udp_port *port = &shard->rt->udp_ports->port[listener->target];
 	int fd = listener->fd;
+	struct udp_port *port;
 
 	if (fd < 0 || atomic_load(&listener->shard) != shard)
 		return; /* an event of before it was closed */
+	port = &shard->rt->udp_ports->port[listener->target];
 	dgram_relay_errors(shard, fd,
 			   list_is_empty(&port->flows)
 				   ? NULL
