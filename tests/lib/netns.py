@@ -128,8 +128,17 @@ class Net:
     """host -- veth -- remote, both IP versions, a default route, resolvers in resolv.conf."""
 
     def __init__(self, offline=False):
-        self.host = Namespace("h")
-        self.remote = Namespace("r")
+        self.spaces = []
+        try:
+            self._make(offline)
+        except BaseException:  # an interrupt as well: nothing may stay behind
+            self.delete()
+            raise
+
+    def _make(self, offline):
+        for role in ("h", "r"):
+            self.spaces.append(Namespace(role))
+        self.host, self.remote = self.spaces
         self.host.sysctl("net.ipv4.ping_group_range", "0 2147483647")
         self.host.sysctl("net.ipv4.ip_unprivileged_port_start", 0)
         self.host.resolv_conf("" if offline else RESOLV_CONF)
@@ -152,5 +161,5 @@ class Net:
             "route add default via %s dev h0" % GW4, "route add ::/0 via %s dev h0" % GW6, "")))
 
     def delete(self):
-        self.host.delete()
-        self.remote.delete()
+        for space in self.spaces:
+            space.delete()
