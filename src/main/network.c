@@ -96,6 +96,7 @@ static struct netconf *publish(struct runtime *rt, struct netconf *net)
 	RCU_NOTE_PUBLISH(net);
 	rcu_assign_pointer(rt->netconf_rcu, net);
 	synchronize_rcu();
+	RCU_NOTE_RECLAIM(before);
 	return before;
 }
 

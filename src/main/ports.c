@@ -67,6 +67,9 @@ static bool add_map(struct spec *s, struct range range, uint16_t target, bool we
 	for (unsigned int i = 0; i < rules->n_maps; i++) {
 		const struct port_map *other = &rules->maps[i];
 
+		/* Said twice, as by a configuration file and the command line, is said once. */
+		if (memcmp(&map, other, sizeof(map)) == 0)
+			return true;
 		if (map.last >= other->first && map.first <= other->last && same_place(&map, other))
 			return refuse(s, "ports %u-%u overlap with %u-%u, given before", map.first,
 				      map.last, other->first, other->last);

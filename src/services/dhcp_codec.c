@@ -184,6 +184,7 @@ bool dhcp_decode(const uint8_t *bytes, size_t len, struct dhcp_query *query)
 	struct gathered all = { 0 };
 	const uint8_t *sname;
 	const uint8_t *file;
+	uint32_t cookie;
 
 	*query = (struct dhcp_query){ 0 };
 	decode_header(&in, &query->header);
@@ -191,9 +192,10 @@ bool dhcp_decode(const uint8_t *bytes, size_t len, struct dhcp_query *query)
 	file = in_take(&in, FILE_LEN);
 	if (!in_ok(&in))
 		return false;
-	query->has_options = in_left(&in) >= 4 && in_u32(&in) == MAGIC_COOKIE;
+	cookie = in_left(&in) >= 4 ? in_u32(&in) : 0;
+	query->has_options = cookie == MAGIC_COOKIE;
 	if (!query->has_options)
-		return true;
+		return cookie == 0; /* a vendor's own area (RFC 951) is not for us */
 	gather_field(&all, in.at, in_left(&in));
 	if (usable(&all, SLOT_OVERLOAD)) {
 		uint8_t fields = all.value[SLOT_OVERLOAD].b[0];
@@ -206,7 +208,8 @@ bool dhcp_decode(const uint8_t *bytes, size_t len, struct dhcp_query *query)
 	for (unsigned int i = 0; i < SLOTS; i++)
 		if (usable(&all, i))
 			query_options[i].take(query, &all.value[i]);
-	return !all.present[SLOT_TYPE] || usable(&all, SLOT_TYPE);
+	/* RFC 2132 9.6 has no type 0, which is BOOTP's among ours. */
+	return !all.present[SLOT_TYPE] || (usable(&all, SLOT_TYPE) && query->type != DHCP_BOOTP);
 }
 
 /* Writing: each option puts its value, or nothing if the reply has none. */
@@ -330,8 +333,8 @@ enum option_use {
 	IN_DHCP = 1 << 0,  /* always in an OFFER or an ACK */
 	IN_NAK = 1 << 1,   /* always in a NAK: RFC 2131 table 3, RFC 6842 */
 	IN_BOOTP = 1 << 2, /* in a BOOTP reply with a vendor area */
-	IF_ASKED =
-		1 << 3, /* in an OFFER or an ACK if the client's list has it, or there is no list */
+	IF_ASKED = 1 << 3,   /* in an OFFER or an ACK if the client's list has it */
+	IF_NO_LIST = 1 << 4, /* and if there is no list: what every client understands */
 };
 
 static const struct reply_option {
@@ -347,12 +350,12 @@ static const struct reply_option {
 	{ OPT_MASK, IN_DHCP | IN_BOOTP, put_mask },
 	{ OPT_CLIENT_ID, IN_DHCP | IN_NAK, put_client_id },
 	{ OPT_FQDN, IN_DHCP, put_fqdn },
-	{ OPT_ROUTER, IF_ASKED | IN_BOOTP, put_router },
-	{ OPT_DNS, IF_ASKED | IN_BOOTP, put_dns },
-	{ OPT_MTU, IF_ASKED | IN_BOOTP, put_mtu },
+	{ OPT_ROUTER, IF_ASKED | IF_NO_LIST | IN_BOOTP, put_router },
+	{ OPT_DNS, IF_ASKED | IF_NO_LIST | IN_BOOTP, put_dns },
+	{ OPT_MTU, IF_ASKED | IF_NO_LIST | IN_BOOTP, put_mtu },
 	{ OPT_ROUTES, IF_ASKED, put_routes },
-	{ OPT_HOSTNAME, IF_ASKED | IN_BOOTP, put_hostname },
-	{ OPT_DOMAIN, IF_ASKED | IN_BOOTP, put_domain },
+	{ OPT_HOSTNAME, IF_ASKED | IF_NO_LIST | IN_BOOTP, put_hostname },
+	{ OPT_DOMAIN, IF_ASKED | IF_NO_LIST | IN_BOOTP, put_domain },
 	{ OPT_SEARCH, IF_ASKED, put_search },
 };
 
@@ -421,7 +424,7 @@ static void put_options(struct bytes_out *out, const struct dhcp_reply *reply)
 		if (reply->params)
 			put_asked(out, reply);
 		else
-			put_options_for(out, IF_ASKED, reply);
+			put_options_for(out, IF_NO_LIST, reply);
 	}
 	out_u8(out, OPT_END);
 }

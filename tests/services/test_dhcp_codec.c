@@ -154,10 +154,21 @@ static void a_message_without_cookie_has_no_options(void **state)
 
 	(void)state;
 	make(message, (uint8_t[]){ 53, 1, 1 }, 3);
-	message[236] = 0;
+	memset(message + 236, 0, 4);
 	assert_true(dhcp_decode(message, sizeof(message), &q));
 	assert_false(q.has_options);
 	assert_int_equal(q.type, DHCP_BOOTP);
+}
+
+static void another_cookie_is_refused(void **state)
+{
+	uint8_t message[DHCP_MIN_LEN];
+	struct dhcp_query q;
+
+	(void)state;
+	make(message, (uint8_t[]){ 53, 1, 1 }, 3);
+	message[236] ^= 1;
+	assert_false(dhcp_decode(message, sizeof(message), &q));
 }
 
 /* Finds an option in an encoded reply; NULL if it is not there. */
@@ -341,6 +352,7 @@ int main(void)
 		cmocka_unit_test(options_in_file_and_sname_are_read_if_overload_says_so),
 		cmocka_unit_test(every_truncation_is_refused_or_read_without_overrun),
 		cmocka_unit_test(a_message_without_cookie_has_no_options),
+		cmocka_unit_test(another_cookie_is_refused),
 		cmocka_unit_test(only_options_that_were_asked_for_are_written),
 		cmocka_unit_test(the_usual_options_are_written_without_a_list),
 		cmocka_unit_test(a_router_outside_of_the_prefix_has_a_host_route),
