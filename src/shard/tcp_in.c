@@ -125,11 +125,11 @@ static void in_syn_sent(struct shard *shard, struct flow *flow, struct frame *fr
 		if (tcp->retries == 0)
 			tcp_rtt_sample(tcp, rtt);
 		open_flow(shard, flow);
+		want_ack(tcp);
 	} else {
 		tcp->state = TCPS_SYN_RCVD; /* simultaneous open, RFC 9293 3.5 */
 		tcp_send_control(shard, flow, tcp->iss, TCP_SYN | TCP_ACK);
 	}
-	want_ack(tcp);
 }
 
 /* RFC 7323 5.3 R1: true if the segment is an old duplicate, or lacks what was negotiated. */
