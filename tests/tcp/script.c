@@ -624,6 +624,7 @@ static void start(struct script *sc)
 	sc->n_seen = sc->next_seen = 0;
 	sc->icmp_type = sc->icmp_code = -1;
 	sc->ts = false;
+	w->our_iss = 0;
 	sc->window = 65535;
 	sc->guest_ack = 0;
 }
