@@ -196,11 +196,13 @@ static void release_acked(struct flow *flow)
 
 	if (tcp_is(tcp, TCPB_TX_URGENT) && SEQ_GE(tcp->snd_una, tcp->tx_urgent))
 		tcp->bits &= ~(uint32_t)TCPB_TX_URGENT;
-	if (!len)
-		return;
-	n = hostsock_discard(flow->fd, len);
-	if (n > 0)
+	/* One call drops all of it, but that the kernel stops at an urgent byte. */
+	for (; len; len -= (uint32_t)n) {
+		n = hostsock_discard(flow->fd, len);
+		if (n <= 0)
+			break;
 		tcp->sock_seq += (uint32_t)n;
+	}
 	if (SEQ_LT(tcp->peek_seq, tcp->sock_seq))
 		tcp->peek_seq = tcp->sock_seq;
 }

@@ -273,6 +273,8 @@ static void take_in_order(struct shard *shard, struct flow *flow, struct frame *
 static void take_out_of_order(struct shard *shard, struct flow *flow, struct frame *frame, uint32_t seq)
 {
 	count_add(&shard->counters, COUNT_TCP_OUT_OF_ORDER, 1);
+	if (tcp_queue_overlap(&flow->tcp, seq, seq + frame->payload_len, &flow->tcp.dsack))
+		flow->tcp.bits |= TCPB_DSACK;
 	if (!tcp_queue_island(shard, flow, frame, seq)) {
 		count_drop(&shard->counters, DROP_TCP_UNSACKED);
 		log_limited(&shard->pool_limit, LOG_LEVEL_WARNING,

@@ -41,6 +41,8 @@
 bool tcp_queue_in_order(struct shard *shard, struct flow *flow, struct frame *frame);
 /* Keeps payload that is ahead of rcv_nxt. False if the pool had no room. */
 bool tcp_queue_island(struct shard *shard, struct flow *flow, const struct frame *frame, uint32_t seq);
+/* Whether part of [seq, end) is kept already, and its first contiguous part (RFC 2883 4.3). */
+bool tcp_queue_overlap(const struct tcp *tcp, uint32_t seq, uint32_t end, struct sack_block *dup);
 /* Gives what is in order to the socket. 0, or -errno if the connection is broken. */
 int tcp_queue_flush(struct shard *shard, struct flow *flow);
 /* Copies what is still lent by the batch. */

@@ -148,6 +148,26 @@ bool tcp_queue_in_order(struct shard *shard, struct flow *flow, struct frame *fr
 	return n == frame->payload_len;
 }
 
+bool tcp_queue_overlap(const struct tcp *tcp, uint32_t seq, uint32_t end, struct sack_block *dup)
+{
+	bool found = false;
+
+	for (struct list *node = tcp->queue.next; node != &tcp->queue; node = node->next) {
+		const struct chunk *c = CHUNK_OF(node);
+		uint32_t from = SEQ_GT(c->seq, seq) ? c->seq : seq;
+
+		if (SEQ_LE(chunk_end(c), seq))
+			continue;
+		if (SEQ_GE(from, end) || (found && from != dup->end))
+			break;
+		if (!found)
+			dup->start = from;
+		found = true;
+		dup->end = SEQ_LT(chunk_end(c), end) ? chunk_end(c) : end;
+	}
+	return found;
+}
+
 bool tcp_queue_island(struct shard *shard, struct flow *flow, const struct frame *frame, uint32_t seq)
 {
 	struct tcp *tcp = &flow->tcp;
