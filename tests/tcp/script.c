@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs scripts, each a rule of TCP: what the guest sends, what the host's socket does, and what the guest must see and
- * when, on the simulation's clock. See README.md beside this file for the language.
+ * Runs scripts, each a rule of TCP: what the guest sends, what the host's socket does, and what the
+ * guest must see and when, on the simulation's clock. See README.md beside this file for the
+ * language.
  *
  *   script [--trace] FILE...     one line of result for each file; status 1 if any failed
  */
@@ -12,7 +13,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 
-#define WORDS 40
+#define WORDS	 40
 #define SEEN_MAX 512
 
 struct seen {
@@ -31,6 +32,7 @@ struct script {
 	int icmp_type, icmp_code;
 	bool ts, ts_off;
 	uint32_t last_ts; /* of ours, to be echoed */
+	uint32_t marked_ts;
 	uint32_t guest_ack;
 	uint16_t window;
 	bool started;
@@ -157,7 +159,8 @@ static void read_sack(struct script *sc, struct segment *s, uint32_t base)
 		s->sack[s->n_sack++] = (struct sack_block){ base + a, base + b };
 }
 
-/* guest FLAGS [seq N] [len N] [ack N] [win N] [mss N] [wscale N] [sackok] [ts V E|nots] [sack A-B] [urg N] [junk] */
+/* guest FLAGS [seq N] [len N] [ack N] [win N] [mss N] [wscale N] [sackok] [ts V E|nots] [sack A-B]
+ * [urg N] [junk] */
 static void do_guest(struct script *sc)
 {
 	struct world *w = sc->w;
@@ -196,6 +199,8 @@ static void do_guest(struct script *sc)
 			s.sack_ok = true;
 		} else if (accept_word(sc, "nots")) {
 			s.has_ts = false;
+		} else if (accept_word(sc, "echo-marked")) {
+			s.ts_ecr = sc->marked_ts;
 		} else if (accept_word(sc, "ts")) {
 			s.has_ts = true;
 			s.ts_val = number(sc);
@@ -359,13 +364,25 @@ static void do_skip(struct script *sc)
 	sc->next_seen = sc->n_seen;
 }
 
+/* mark-ts: the timestamp that was sent last can be echoed later. */
+static void do_mark(struct script *sc)
+{
+	sc->marked_ts = sc->last_ts;
+}
+
 static const struct {
 	const char *name;
 	int error;
 } errors[] = {
-	{ "ECONNREFUSED", ECONNREFUSED }, { "ETIMEDOUT", ETIMEDOUT }, { "EHOSTUNREACH", EHOSTUNREACH },
-	{ "ENETUNREACH", ENETUNREACH }, { "EACCES", EACCES }, { "ENOPROTOOPT", ENOPROTOOPT }, { "EPERM", EPERM },
-	{ "EHOSTDOWN", EHOSTDOWN }, { "ECONNRESET", ECONNRESET },
+	{ "ECONNREFUSED", ECONNREFUSED },
+	{ "ETIMEDOUT", ETIMEDOUT },
+	{ "EHOSTUNREACH", EHOSTUNREACH },
+	{ "ENETUNREACH", ENETUNREACH },
+	{ "EACCES", EACCES },
+	{ "ENOPROTOOPT", ENOPROTOOPT },
+	{ "EPERM", EPERM },
+	{ "EHOSTDOWN", EHOSTDOWN },
+	{ "ECONNRESET", ECONNRESET },
 };
 
 static int error_of(struct script *sc)
@@ -491,13 +508,21 @@ static const struct {
 	bool is_drop;
 	unsigned int id;
 } counters[] = {
-	{ "retrans", false, COUNT_TCP_RETRANS }, { "rto", false, COUNT_TCP_RTO }, { "tlp", false, COUNT_TCP_TLP },
-	{ "spurious", false, COUNT_TCP_SPURIOUS }, { "challenge", false, COUNT_TCP_CHALLENGE },
-	{ "resets", false, COUNT_TCP_RESETS }, { "dup-rx", false, COUNT_TCP_DUP_RX },
-	{ "out-of-order", false, COUNT_TCP_OUT_OF_ORDER }, { "queued", false, COUNT_TCP_QUEUED },
-	{ "drop-in-window", true, DROP_TCP_IN_WINDOW }, { "drop-paws", true, DROP_TCP_PAWS },
-	{ "drop-sequence", true, DROP_TCP_SEQUENCE }, { "drop-flags", true, DROP_TCP_FLAGS },
-	{ "drop-no-flow", true, DROP_NO_FLOW }, { "drop-unsacked", true, DROP_TCP_UNSACKED },
+	{ "retrans", false, COUNT_TCP_RETRANS },
+	{ "rto", false, COUNT_TCP_RTO },
+	{ "tlp", false, COUNT_TCP_TLP },
+	{ "spurious", false, COUNT_TCP_SPURIOUS },
+	{ "challenge", false, COUNT_TCP_CHALLENGE },
+	{ "resets", false, COUNT_TCP_RESETS },
+	{ "dup-rx", false, COUNT_TCP_DUP_RX },
+	{ "out-of-order", false, COUNT_TCP_OUT_OF_ORDER },
+	{ "queued", false, COUNT_TCP_QUEUED },
+	{ "drop-in-window", true, DROP_TCP_IN_WINDOW },
+	{ "drop-paws", true, DROP_TCP_PAWS },
+	{ "drop-sequence", true, DROP_TCP_SEQUENCE },
+	{ "drop-flags", true, DROP_TCP_FLAGS },
+	{ "drop-no-flow", true, DROP_NO_FLOW },
+	{ "drop-unsacked", true, DROP_TCP_UNSACKED },
 };
 
 static void do_count(struct script *sc)
@@ -602,10 +627,11 @@ static const struct command {
 	const char *name;
 	void (*run)(struct script *sc);
 } commands[] = {
-	{ "guest", do_guest }, { "see", do_see },     { "within", do_within }, { "quiet", do_quiet },
-	{ "host", do_host },   { "sock", do_sock },   { "count", do_count },   { "flow", do_flow },
-	{ "icmp", do_icmp },   { "tx", do_guest_side }, { "open", do_open },   { "option", do_option },
-	{ "skip", do_skip },
+	{ "guest", do_guest },	 { "see", do_see },	 { "within", do_within },
+	{ "quiet", do_quiet },	 { "host", do_host },	 { "sock", do_sock },
+	{ "count", do_count },	 { "flow", do_flow },	 { "icmp", do_icmp },
+	{ "tx", do_guest_side }, { "open", do_open },	 { "option", do_option },
+	{ "skip", do_skip },	 { "mark-ts", do_mark },
 };
 
 static void start(struct script *sc)
@@ -636,7 +662,8 @@ static void run_line(struct script *sc, char *line)
 	if (comment)
 		*comment = 0;
 	sc->n = sc->at = 0;
-	for (char *word = strtok_r(line, " \t\n", &save); word && sc->n < WORDS; word = strtok_r(NULL, " \t\n", &save))
+	for (char *word = strtok_r(line, " \t\n", &save); word && sc->n < WORDS;
+	     word = strtok_r(NULL, " \t\n", &save))
 		sc->word[sc->n++] = word;
 	if (!sc->n)
 		return;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A world in one thread for the TCP translation: the real code of src/shard between a model of the
- * host's socket (sim_sock.c), a model of the transmit batch (sim_tx.c) and wires whose ends are a guest
- * (sim_guest.c) or a script. The clock is the world's: it jumps from event to event, so that hours
- * pass in microseconds and every run is repeated exactly by its seed.
+ * host's socket (sim_sock.c), a model of the transmit batch (sim_tx.c) and wires whose ends are a
+ * guest (sim_guest.c) or a script. The clock is the world's: it jumps from event to event, so that
+ * hours pass in microseconds and every run is repeated exactly by its seed.
  *
- * Payload is a fixed pattern by stream offset, the guest's and the host's own: nothing is stored, and each byte is
- * compared wherever it is seen. Whoever finds a rule broken calls world_fail(), which ends the run.
+ * Payload is a fixed pattern by stream offset, the guest's and the host's own: nothing is stored,
+ * and each byte is compared wherever it is seen. Whoever finds a rule broken calls world_fail(),
+ * which ends the run.
  */
 #pragma once
 
@@ -84,15 +85,15 @@ struct sim_sock {
 	int fd;
 	/* How it behaves. */
 	uint32_t sndbuf, rcvbuf;
-	uint32_t eagain;      /* permille of sends that say EAGAIN without need */
+	uint32_t eagain;       /* permille of sends that say EAGAIN without need */
 	uint32_t room_percent; /* of the free buffer that info says */
-	uint32_t read_chunk;  /* the most that the peer takes at once */
-	uint32_t step_us;     /* between the peer's turns */
-	uint32_t pause;       /* permille of turns after which it pauses */
+	uint32_t read_chunk;   /* the most that the peer takes at once */
+	uint32_t step_us;      /* between the peer's turns */
+	uint32_t pause;	       /* permille of turns after which it pauses */
 	uint32_t pause_us;
-	bool fin_event;       /* the change to FIN-WAIT-2 is an event */
+	bool fin_event;	      /* the change to FIN-WAIT-2 is an event */
 	uint64_t peer_total;  /* bytes that the peer sends */
-	bool peer_fin;        /* and then closes */
+	bool peer_fin;	      /* and then closes */
 	uint64_t close_after; /* the peer's FIN waits until it has taken as many bytes */
 	uint64_t reset_at_us; /* the peer resets */
 	uint64_t connect_at_us;
@@ -121,7 +122,7 @@ struct sim_sock {
 struct sim_tx {
 	struct tx tx;
 	bool gso;
-	uint32_t block;      /* permille of begins that find the guest's side full */
+	uint32_t block;	     /* permille of begins that find the guest's side full */
 	uint32_t block_us;   /* for how long at most */
 	uint64_t unblock_us; /* NEVER: not blocked */
 	uint8_t buf[TX_BYTES];
@@ -135,7 +136,14 @@ struct range {
 	uint32_t start, end;
 };
 
-enum guest_state { GUEST_CLOSED, GUEST_LISTEN, GUEST_SYN_SENT, GUEST_SYN_RCVD, GUEST_OPEN, GUEST_RESET };
+enum guest_state {
+	GUEST_CLOSED,
+	GUEST_LISTEN,
+	GUEST_SYN_SENT,
+	GUEST_SYN_RCVD,
+	GUEST_OPEN,
+	GUEST_RESET
+};
 
 /* A TCP endpoint of its own, as plain as it can be. */
 struct sim_guest {
@@ -147,7 +155,7 @@ struct sim_guest {
 	uint32_t rcvbuf, read_chunk, cwnd;
 	uint32_t read_step_us, pause, pause_us;
 	uint32_t delack_us;
-	uint64_t total; /* bytes that it sends, then a FIN */
+	uint64_t total;	      /* bytes that it sends, then a FIN */
 	uint64_t close_after; /* its FIN waits until it has received as many bytes */
 	uint64_t reset_at_us;
 	uint32_t iss;
@@ -266,4 +274,5 @@ void guest_segment(struct world *w, const struct segment *s);
 void guest_turn(struct world *w);
 uint64_t guest_next(const struct world *w);
 
-void segment_text(const struct segment *s, uint32_t base_seq, uint32_t base_ack, char *text, size_t size);
+void segment_text(const struct segment *s, uint32_t base_seq, uint32_t base_ack, char *text,
+		  size_t size);

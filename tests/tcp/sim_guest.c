@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guest: a TCP endpoint written for the simulation, which shares no code with what it tests. It keeps its windows
- * strictly, sends data that was SACKed never again, and acknowledges as RFC 9293 and 5681 have it.
+ * The guest: a TCP endpoint written for the simulation, which shares no code with what it tests. It
+ * keeps its windows strictly, sends data that was SACKed never again, and acknowledges as RFC 9293
+ * and 5681 have it.
  */
 #include "sim.h"
 
@@ -35,7 +36,8 @@ static void update_window(struct sim_guest *g)
 	edge = g->rcv_nxt + free;
 
 	/* RFC 9293 3.8.6.2.2; and no move that the scale can't express. */
-	if (SEQ_GE(edge, g->rcv_edge + min_u32(g->mss, g->rcvbuf / 2 + 1)) && SEQ_GE(edge, g->rcv_edge + (1u << g->shift)))
+	if (SEQ_GE(edge, g->rcv_edge + min_u32(g->mss, g->rcvbuf / 2 + 1)) &&
+	    SEQ_GE(edge, g->rcv_edge + (1u << g->shift)))
 		g->rcv_edge = edge;
 	if (SEQ_LT(g->rcv_edge, g->rcv_nxt))
 		g->rcv_edge = g->rcv_nxt;
@@ -48,10 +50,12 @@ static void add_sack(struct sim_guest *g, struct segment *s)
 	if (!g->sack_on)
 		return;
 	if (g->n_held && g->recent < g->n_held)
-		s->sack[s->n_sack++] = (struct sack_block){ g->held[g->recent].start, g->held[g->recent].end };
+		s->sack[s->n_sack++] =
+			(struct sack_block){ g->held[g->recent].start, g->held[g->recent].end };
 	for (uint32_t i = 0; i < g->n_held && s->n_sack < max; i++) {
 		if (i != g->recent)
-			s->sack[s->n_sack++] = (struct sack_block){ g->held[i].start, g->held[i].end };
+			s->sack[s->n_sack++] =
+				(struct sack_block){ g->held[i].start, g->held[i].end };
 	}
 }
 
@@ -98,8 +102,11 @@ static void put_syn(struct world *w)
 {
 	struct sim_guest *g = &w->guest;
 	bool answer = g->state == GUEST_SYN_RCVD;
-	struct segment s = { .seq = g->iss, .flags = (uint8_t)(TCP_SYN | (answer ? TCP_ACK : 0)), .has_mss = true,
-			     .mss = g->mss, .wscale = g->shift };
+	struct segment s = { .seq = g->iss,
+			     .flags = (uint8_t)(TCP_SYN | (answer ? TCP_ACK : 0)),
+			     .has_mss = true,
+			     .mss = g->mss,
+			     .wscale = g->shift };
 
 	s.has_wscale = g->use_wscale && (!answer || w->wscale_offered_by_us);
 	s.sack_ok = answer ? g->sack_on : g->use_sack;
@@ -193,7 +200,8 @@ static void range_cut(struct range *set, uint32_t *n, uint32_t below)
 /* Payload bytes per segment, with the room that options take. */
 static uint32_t segment_size(const struct sim_guest *g)
 {
-	uint32_t options = (g->ts_on ? 12u : 0u) + (g->n_held && g->sack_on ? 36u - (g->ts_on ? 8u : 0u) : 0u);
+	uint32_t options =
+		(g->ts_on ? 12u : 0u) + (g->n_held && g->sack_on ? 36u - (g->ts_on ? 8u : 0u) : 0u);
 
 	return g->peer_mss > options + 8 ? g->peer_mss - options : 8;
 }
@@ -260,8 +268,8 @@ static void send_new(struct world *w)
 	} else if (g->fin_sent && g->snd_nxt == end && g->snd_max == end + 1) {
 		send_fin(w, g);
 	}
-	if (SEQ_LT(g->snd_nxt, end) && SEQ_GE(g->snd_nxt, g->snd_edge) && g->snd_una == g->snd_nxt &&
-	    g->probe_at_us == NEVER)
+	if (SEQ_LT(g->snd_nxt, end) && SEQ_GE(g->snd_nxt, g->snd_edge) &&
+	    g->snd_una == g->snd_nxt && g->probe_at_us == NEVER)
 		g->probe_at_us = w->shard->now_us + g->rto_us;
 }
 
@@ -273,17 +281,20 @@ static void recover(struct world *w)
 
 	if (SEQ_LT(g->recovery_nxt, g->snd_una))
 		g->recovery_nxt = g->snd_una;
-	if (g->recovery_nxt == g->snd_una && (!g->sack_on || !g->n_sacked) && SEQ_LT(g->snd_una, data_end(g))) {
+	if (g->recovery_nxt == g->snd_una && (!g->sack_on || !g->n_sacked) &&
+	    SEQ_LT(g->snd_una, data_end(g))) {
 		uint32_t len = min_u32(g->snd_max, data_end(g)) - g->snd_una;
 
-		len = SEQ_LT(data_end(g), g->snd_max) ? data_end(g) - g->snd_una : g->snd_max - g->snd_una;
+		len = SEQ_LT(data_end(g), g->snd_max) ? data_end(g) - g->snd_una
+						      : g->snd_max - g->snd_una;
 		g->recovery_nxt = g->snd_una + put_data(w, g->snd_una, len);
 	}
 	while (g->sack_on && SEQ_LT(g->recovery_nxt, top)) {
 		if (is_sacked(g, g->recovery_nxt, &behind))
 			g->recovery_nxt = behind;
 		else
-			g->recovery_nxt += put_data(w, g->recovery_nxt, until_sacked(g, g->recovery_nxt));
+			g->recovery_nxt +=
+				put_data(w, g->recovery_nxt, until_sacked(g, g->recovery_nxt));
 	}
 }
 
@@ -306,7 +317,8 @@ static void on_rto(struct world *w)
 		send_fin(w, g);
 		return;
 	}
-	if (SEQ_GE(g->snd_una, g->snd_edge)) { /* the window has closed over what was lost: as a probe */
+	if (SEQ_GE(g->snd_una,
+		   g->snd_edge)) { /* the window has closed over what was lost: as a probe */
 		put_data(w, g->snd_una, 1);
 		return;
 	}
@@ -351,7 +363,8 @@ static void take_sacks(struct world *w, const struct segment *s)
 			return;
 		}
 		if (!SEQ_LT(b->start, b->end) || SEQ_GT(b->end, g->snd_max)) {
-			world_fail(w, "a SACK block for what was never sent, %u to %u", b->start - g->iss, b->end - g->iss);
+			world_fail(w, "a SACK block for what was never sent, %u to %u",
+				   b->start - g->iss, b->end - g->iss);
 			return;
 		}
 		if (SEQ_LE(b->end, s->ack)) { /* D-SACK */
@@ -367,19 +380,23 @@ static void take_sacks(struct world *w, const struct segment *s)
 static void take_ack(struct world *w, const struct segment *s)
 {
 	struct sim_guest *g = &w->guest;
-	uint32_t edge = s->ack + ((uint32_t)s->window << (g->use_wscale && w->wscale_offered_by_us && !(s->flags & TCP_SYN)
-							  ? g->peer_shift
-							  : 0));
+	uint32_t edge =
+		s->ack + ((uint32_t)s->window
+			  << (g->use_wscale && w->wscale_offered_by_us && !(s->flags & TCP_SYN)
+				      ? g->peer_shift
+				      : 0));
 	bool fresh = SEQ_GT(s->ack, g->snd_una);
 
 	if (SEQ_GT(s->ack, g->snd_max)) {
-		world_fail(w, "an acknowledgement of what was never sent, %u of %u", s->ack - g->iss, g->snd_max - g->iss);
+		world_fail(w, "an acknowledgement of what was never sent, %u of %u",
+			   s->ack - g->iss, g->snd_max - g->iss);
 		return;
 	}
 	if (SEQ_LT(s->ack, g->snd_una))
 		return;
 	take_sacks(w, s);
-	if (!fresh && !s->len && !(s->flags & TCP_FIN) && edge == g->snd_edge && g->snd_max != g->snd_una)
+	if (!fresh && !s->len && !(s->flags & TCP_FIN) && edge == g->snd_edge &&
+	    g->snd_max != g->snd_una)
 		g->dup_acks++;
 	if (SEQ_GT(edge, g->snd_edge) || fresh)
 		g->probe_at_us = NEVER;
@@ -399,7 +416,8 @@ static void take_ack(struct world *w, const struct segment *s)
 			g->in_recovery = false;
 		rto_restart(w, g);
 	}
-	if (!g->in_recovery && g->dup_acks >= 3 && SEQ_LT(g->snd_una, data_end(g)) && SEQ_GE(g->snd_una, g->recover)) {
+	if (!g->in_recovery && g->dup_acks >= 3 && SEQ_LT(g->snd_una, data_end(g)) &&
+	    SEQ_GE(g->snd_una, g->recover)) {
 		g->in_recovery = true;
 		g->recover = g->snd_max;
 		g->recovery_nxt = g->snd_una;
@@ -475,8 +493,9 @@ static void take_syn(struct world *w, const struct segment *s)
 
 	if (!s->has_mss)
 		world_fail(w, "a SYN without MSS");
-	if (g->state == GUEST_SYN_SENT && ((s->has_wscale && !g->use_wscale) || (s->sack_ok && !g->use_sack) ||
-					   (s->has_ts && !g->use_ts)))
+	if (g->state == GUEST_SYN_SENT &&
+	    ((s->has_wscale && !g->use_wscale) || (s->sack_ok && !g->use_sack) ||
+	     (s->has_ts && !g->use_ts)))
 		world_fail(w, "a SYN-ACK with options that were not offered");
 	g->irs = s->seq;
 	g->rcv_nxt = s->seq + 1;
@@ -544,7 +563,8 @@ static void refuse(struct world *w, const struct segment *s)
 		r.seq = s->ack;
 	} else {
 		r.flags |= TCP_ACK;
-		r.ack = s->seq + s->len + (s->flags & TCP_SYN ? 1 : 0) + (s->flags & TCP_FIN ? 1 : 0);
+		r.ack = s->seq + s->len + (s->flags & TCP_SYN ? 1 : 0) +
+			(s->flags & TCP_FIN ? 1 : 0);
 	}
 	wire_send(w, &w->to_host, &r);
 }
@@ -591,7 +611,8 @@ void guest_segment(struct world *w, const struct segment *s)
 		g->ack_now = true;
 		return;
 	}
-	if (end != s->seq ? SEQ_LE(end, g->rcv_nxt) || SEQ_GT(s->seq, g->rcv_edge) : SEQ_LT(s->seq, g->rcv_nxt)) {
+	if (end != s->seq ? SEQ_LE(end, g->rcv_nxt) || SEQ_GT(s->seq, g->rcv_edge)
+			  : SEQ_LT(s->seq, g->rcv_nxt)) {
 		g->ack_now = true;
 		/* What it acknowledges is true all the same; a window's edge only ever grows. */
 		if (g->state == GUEST_OPEN && s->flags & TCP_ACK && SEQ_LE(s->ack, g->snd_max))

@@ -5,8 +5,9 @@
  *   sim [--seeds N] [--first N]   runs N seeds from the first on
  *   sim --seed N --trace          runs one and prints what happened
  *
- * After every step the world's rules are checked (see sim_tx.c, sim_sock.c, sim_guest.c and world_turn()), and at
- * the end that the connection came to it: exact streams, both ends closed or reset, nothing left over.
+ * After every step the world's rules are checked (see sim_tx.c, sim_sock.c, sim_guest.c and
+ * world_turn()), and at the end that the connection came to it: exact streams, both ends closed or
+ * reset, nothing left over.
  */
 #include "sim.h"
 
@@ -17,7 +18,7 @@
 #include <unistd.h>
 
 #define TIME_LIMIT_US (1800ull * 1000000) /* of simulated time: whatever is slower is a stall */
-#define STEP_LIMIT 400000
+#define STEP_LIMIT    400000
 
 enum ending { END_CLOSE, END_GUEST_RESET, END_HOST_RESET, END_REFUSED, ENDINGS };
 
@@ -100,7 +101,8 @@ static void choose_ending(struct world *w, struct scenario *sc)
 	struct rng *r = &w->rng;
 	uint64_t soon = w->shard->now_us + rng_log(r, 1000, 1000000);
 
-	sc->ending = rng_chance(r, 750) ? END_CLOSE : (enum ending)(END_GUEST_RESET + rng_below(r, 3));
+	sc->ending =
+		rng_chance(r, 750) ? END_CLOSE : (enum ending)(END_GUEST_RESET + rng_below(r, 3));
 	if (sc->ending == END_REFUSED && w->host_opens)
 		sc->ending = END_CLOSE;
 	if (sc->ending == END_GUEST_RESET)
@@ -108,7 +110,8 @@ static void choose_ending(struct world *w, struct scenario *sc)
 	if (sc->ending == END_HOST_RESET)
 		w->sock.reset_at_us = soon;
 	if (sc->ending == END_REFUSED) {
-		static const int errors[] = { ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ECONNRESET };
+		static const int errors[] = { ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH,
+					      ECONNRESET };
 
 		w->sock.connect_error = errors[rng_below(r, 5)];
 	}
@@ -132,7 +135,8 @@ static void choose_scenario(struct world *w, uint64_t seed, struct scenario *sc)
 	bool tiny_pool = rng_chance(&choice, 150);
 
 	w->v6 = rng_chance(&choice, 500);
-	world_reset(w, seed, 3600ull * 1000000, tiny_pool ? 4096u * (16 + rng_below(&choice, 240)) : 4u << 20);
+	world_reset(w, seed, 3600ull * 1000000,
+		    tiny_pool ? 4096u * (16 + rng_below(&choice, 240)) : 4u << 20);
 	sc->lossless = rng_chance(r, 300);
 	w->config.mtu = mtus[rng_below(r, 5)];
 	w->host_opens = rng_chance(r, 400);
@@ -168,7 +172,8 @@ static void check_streams(struct world *w)
 	const struct sim_guest *g = &w->guest;
 	const struct sim_sock *s = &w->sock;
 
-	/* A guest whose FIN is repeated long after the wait is over learns of the end by a reset. */
+	/* A guest whose FIN is repeated long after the wait is over learns of the end by a reset.
+	 */
 	bool late = g->fin_sent && g->snd_una == g->iss + 1 + (uint32_t)g->total && g->fin_seen &&
 		    w->shard->now_us > w->flow_closed_us && w->waited;
 
@@ -178,8 +183,8 @@ static void check_streams(struct world *w)
 		world_fail(w, "the guest received %u of %llu bytes", g->rcv_nxt - g->irs - 2,
 			   (unsigned long long)s->peer_total);
 	else if (s->written != g->total)
-		world_fail(w, "the socket received %llu of %llu bytes", (unsigned long long)s->written,
-			   (unsigned long long)g->total);
+		world_fail(w, "the socket received %llu of %llu bytes",
+			   (unsigned long long)s->written, (unsigned long long)g->total);
 	else if (!s->shut || !s->closed)
 		world_fail(w, "the socket was not shut down and closed");
 }
@@ -196,13 +201,15 @@ static void check_end(struct world *w, const struct scenario *sc)
 		world_fail(w, "%llu retransmissions on a lossless path",
 			   (unsigned long long)world_count(w, COUNT_TCP_RETRANS));
 	if (sc->lossless && w->guest.n_retrans && sc->ending == END_CLOSE)
-		world_fail(w, "the guest sent %u segments again on a lossless path", w->guest.n_retrans);
+		world_fail(w, "the guest sent %u segments again on a lossless path",
+			   w->guest.n_retrans);
 }
 
 static void run(struct world *w, const struct scenario *sc)
 {
 	/* A reset that is lost, and nothing to be sent: only the limit for idle flows ends it. */
-	uint64_t end = w->shard->now_us + TIME_LIMIT_US + (sc->ending == END_CLOSE ? 0 : TCP_IDLE_US);
+	uint64_t end =
+		w->shard->now_us + TIME_LIMIT_US + (sc->ending == END_CLOSE ? 0 : TCP_IDLE_US);
 
 	if (w->host_opens)
 		world_accept(w);
@@ -211,7 +218,8 @@ static void run(struct world *w, const struct scenario *sc)
 		uint64_t next = world_next(w);
 
 		if (next == NEVER || next > end) {
-			world_fail(w, "stalled: %s", next == NEVER ? "nothing is left to happen" : "out of time");
+			world_fail(w, "stalled: %s",
+				   next == NEVER ? "nothing is left to happen" : "out of time");
 			break;
 		}
 		if (w->steps > STEP_LIMIT) {
@@ -233,15 +241,17 @@ static bool run_seed(struct world *w, uint64_t seed)
 
 	choose_scenario(w, seed, &sc);
 	if (w->trace)
-		printf("seed %llu: %s opens, IPv%d, MTU %u, ending %d%s%s%s, guest sends %llu, peer %llu, peek offset %d, sndbuf %u, rcvbuf %u\n",
-		       (unsigned long long)seed, w->host_opens ? "host" : "guest", w->v6 ? 6 : 4, w->config.mtu,
-		       sc.ending, sc.lossless ? ", lossless" : "", w->guest.use_sack ? ", SACK" : "",
-		       w->guest.use_ts ? ", timestamps" : "", (unsigned long long)w->guest.total,
-		       (unsigned long long)w->sock.peer_total, w->shard->peek_off[0], w->sock.sndbuf, w->sock.rcvbuf);
+		printf("seed %llu: %s opens, IPv%d, MTU %u, ending %d%s%s%s, guest sends %llu, "
+		       "peer %llu, peek offset %d, sndbuf %u, rcvbuf %u\n",
+		       (unsigned long long)seed, w->host_opens ? "host" : "guest", w->v6 ? 6 : 4,
+		       w->config.mtu, sc.ending, sc.lossless ? ", lossless" : "",
+		       w->guest.use_sack ? ", SACK" : "", w->guest.use_ts ? ", timestamps" : "",
+		       (unsigned long long)w->guest.total, (unsigned long long)w->sock.peer_total,
+		       w->shard->peek_off[0], w->sock.sndbuf, w->sock.rcvbuf);
 	run(w, &sc);
 	if (w->failed)
-		printf("seed %llu: %s (after %.3f s, %llu steps)\n", (unsigned long long)seed, w->failure,
-		       (double)w->shard->now_us / 1e6, (unsigned long long)w->steps);
+		printf("seed %llu: %s (after %.3f s, %llu steps)\n", (unsigned long long)seed,
+		       w->failure, (double)w->shard->now_us / 1e6, (unsigned long long)w->steps);
 	return !w->failed;
 }
 
@@ -249,7 +259,8 @@ static bool run_seed(struct world *w, uint64_t seed)
 static void crashed(int sig)
 {
 	char text[64];
-	int n = snprintf(text, sizeof(text), "seed %llu: signal %d\n", (unsigned long long)sim_world->seed, sig);
+	int n = snprintf(text, sizeof(text), "seed %llu: signal %d\n",
+			 (unsigned long long)sim_world->seed, sig);
 
 	if (write(STDOUT_FILENO, text, (size_t)n) < 0)
 		_exit(3);
@@ -276,7 +287,10 @@ int main(int argc, char **argv)
 		else if (!strcmp(argv[i], "--seed") && i + 1 < argc)
 			first = strtoull(argv[++i], NULL, 0), n = 1;
 		else
-			return fprintf(stderr, "usage: %s [--seeds N] [--first N] [--seed N] [--trace]\n", argv[0]), 2;
+			return fprintf(stderr,
+				       "usage: %s [--seeds N] [--first N] [--seed N] [--trace]\n",
+				       argv[0]),
+			       2;
 	}
 	for (uint64_t seed = first; seed < first + n && failures < 20; seed++)
 		failures += !run_seed(w, seed);

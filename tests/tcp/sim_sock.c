@@ -9,9 +9,17 @@
 
 void sock_reset(struct sim_sock *sock)
 {
-	*sock = (struct sim_sock){ .fd = 7, .reset_at_us = NEVER, .connect_at_us = NEVER, .turn_at_us = NEVER,
-				   .out_at_us = NEVER, .urgent_at = UINT64_MAX, .room_percent = 50,
-				   .sndbuf = 65536, .rcvbuf = 65536, .read_chunk = 65536, .step_us = 100 };
+	*sock = (struct sim_sock){ .fd = 7,
+				   .reset_at_us = NEVER,
+				   .connect_at_us = NEVER,
+				   .turn_at_us = NEVER,
+				   .out_at_us = NEVER,
+				   .urgent_at = UINT64_MAX,
+				   .room_percent = 50,
+				   .sndbuf = 65536,
+				   .rcvbuf = 65536,
+				   .read_chunk = 65536,
+				   .step_us = 100 };
 }
 
 void sock_raise(struct sim_sock *sock, uint32_t events)
@@ -79,7 +87,8 @@ ssize_t hostsock_send(int fd, const struct iovec *iov, unsigned int n_iov, bool 
 		size_t part = iov[i].iov_len < room ? iov[i].iov_len : room;
 
 		if (!pattern_matches(FROM_GUEST, sock->written, iov[i].iov_base, part))
-			world_fail(w, "wrong bytes written to the socket at offset %llu, %zu of them",
+			world_fail(w,
+				   "wrong bytes written to the socket at offset %llu, %zu of them",
 				   (unsigned long long)sock->written, part);
 		sock->written += part;
 		room -= part;
@@ -108,7 +117,8 @@ ssize_t hostsock_send_urgent(int fd, uint8_t byte)
 	return n;
 }
 
-/* Bytes readable from offset from on, no farther than the urgent byte's beginning unless it is the first. */
+/* Bytes readable from offset from on, no farther than the urgent byte's beginning unless it is the
+ * first. */
 static uint64_t readable(const struct sim_sock *sock, uint64_t from, uint64_t want)
 {
 	uint64_t n = sock->arrived > from ? sock->arrived - from : 0;
@@ -119,7 +129,8 @@ static uint64_t readable(const struct sim_sock *sock, uint64_t from, uint64_t wa
 	return n;
 }
 
-ssize_t hostsock_peek(int fd, const struct iovec *iov, unsigned int n_iov, uint32_t skip, uint8_t *discard)
+ssize_t hostsock_peek(int fd, const struct iovec *iov, unsigned int n_iov, uint32_t skip,
+		      uint8_t *discard)
 {
 	struct world *w = sim_world;
 	struct sim_sock *sock = sock_of(fd);
@@ -208,7 +219,8 @@ void hostsock_info(int fd, struct hostsock_info *info)
 	*info = (struct hostsock_info){
 		.send_room = (uint32_t)(free_room(sock) * sock->room_percent / 100),
 		.send_window = (uint32_t)free_room(sock),
-		.unacked = (uint32_t)(sock->written - sock->taken) + (sock->shut && !sock->fin_acked),
+		.unacked =
+			(uint32_t)(sock->written - sock->taken) + (sock->shut && !sock->fin_acked),
 		.fin_acked = sock->fin_acked || sock->reset,
 		.closed = sock->reset,
 	};
@@ -302,7 +314,8 @@ static void peer_writes(struct world *w, struct sim_sock *sock)
 		sock->arrived += n;
 		sock_raise(sock, EPOLLIN);
 	}
-	if (sock->peer_fin && !sock->eof && sock->arrived == sock->peer_total && sock->taken >= sock->close_after) {
+	if (sock->peer_fin && !sock->eof && sock->arrived == sock->peer_total &&
+	    sock->taken >= sock->close_after) {
 		sock->eof = true;
 		world_note(w, "host's peer has closed at %llu", (unsigned long long)sock->arrived);
 		sock_raise(sock, EPOLLIN | EPOLLRDHUP);
@@ -313,8 +326,10 @@ static void peer_writes(struct world *w, struct sim_sock *sock)
 static bool peer_has_work(const struct sim_sock *sock)
 {
 	return sock->written != sock->taken || (sock->shut && !sock->fin_acked) ||
-	       (sock->arrived < sock->peer_total && sock->arrived - sock->consumed < sock->rcvbuf) ||
-	       (sock->peer_fin && !sock->eof && sock->arrived == sock->peer_total && sock->taken >= sock->close_after);
+	       (sock->arrived < sock->peer_total &&
+		sock->arrived - sock->consumed < sock->rcvbuf) ||
+	       (sock->peer_fin && !sock->eof && sock->arrived == sock->peer_total &&
+		sock->taken >= sock->close_after);
 }
 
 static void connected(struct world *w, struct sim_sock *sock)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guest's side of the transmit batch: lends room, checks every byte of what is committed, and puts
- * it on the wire to the guest. With segmentation offload it cuts large segments as a device does.
+ * The guest's side of the transmit batch: lends room, checks every byte of what is committed, and
+ * puts it on the wire to the guest. With segmentation offload it cuts large segments as a device
+ * does.
  */
 #include "sim.h"
 
@@ -46,7 +47,8 @@ static const char *check_ip(const uint8_t *p, size_t len, bool v6)
 	if (load_be16(p + 12) != (v6 ? 0x86dd : 0x0800))
 		return "EtherType";
 	if (v6) {
-		if (p[14] >> 4 != 6 || load_be16(p + 18) != len - 54 || p[20] != IPPROTO_TCP || !p[21])
+		if (p[14] >> 4 != 6 || load_be16(p + 18) != len - 54 || p[20] != IPPROTO_TCP ||
+		    !p[21])
 			return "IPv6 header";
 		return NULL;
 	}
@@ -86,7 +88,8 @@ static bool option_body(struct segment *s, const uint8_t *o, uint8_t kind, uint8
 	} else if (kind == 5 && len > 2 && (len - 2) % 8 == 0 && len <= 34) {
 		s->n_sack = (uint8_t)((len - 2) / 8);
 		for (unsigned int i = 0; i < s->n_sack; i++)
-			s->sack[i] = (struct sack_block){ load_be32(o + 2 + 8 * i), load_be32(o + 6 + 8 * i) };
+			s->sack[i] = (struct sack_block){ load_be32(o + 2 + 8 * i),
+							  load_be32(o + 6 + 8 * i) };
 	} else {
 		return false;
 	}
@@ -135,14 +138,17 @@ static void check_sequence(struct world *w, struct segment *s)
 	s->off = s->seq - w->our_iss - 1;
 	if (s->len && !w->our_iss_known)
 		world_fail(w, "data before the handshake");
-	if (s->len && w->guest_edge_max && SEQ_GT(end - (s->flags & TCP_FIN ? 1 : 0), w->guest_edge_max))
+	if (s->len && w->guest_edge_max &&
+	    SEQ_GT(end - (s->flags & TCP_FIN ? 1 : 0), w->guest_edge_max))
 		world_fail(w, "payload to %u beyond the guest's window", end - w->our_iss);
 	if (s->flags & TCP_ACK && !(s->flags & TCP_RST) && w->our_iss_known) {
-		bool scaled = w->wscale_offered_by_us && w->wscale_offered_by_guest && !(s->flags & TCP_SYN);
+		bool scaled = w->wscale_offered_by_us && w->wscale_offered_by_guest &&
+			      !(s->flags & TCP_SYN);
 		uint32_t edge = s->ack + ((uint32_t)s->window << (scaled ? w->our_shift : 0));
 
 		if (w->our_edge_known && SEQ_LT(edge, w->our_edge))
-			world_fail(w, "the offered window's right edge goes back by %u", w->our_edge - edge);
+			world_fail(w, "the offered window's right edge goes back by %u",
+				   w->our_edge - edge);
 		w->our_edge = edge;
 		w->our_edge_known = true;
 	}
@@ -167,8 +173,8 @@ static void emit(struct world *w, struct segment *s)
 }
 
 /* One TCP segment as it comes to the guest. piece: its payload. */
-static void take_segment(struct world *w, const uint8_t *hdr, const struct segment *head, const uint8_t *piece,
-			 size_t len, size_t off, bool last)
+static void take_segment(struct world *w, const uint8_t *hdr, const struct segment *head,
+			 const uint8_t *piece, size_t len, size_t off, bool last)
 {
 	struct segment s = *head;
 
@@ -176,16 +182,17 @@ static void take_segment(struct world *w, const uint8_t *hdr, const struct segme
 	s.seq += (uint32_t)off;
 	s.len = (uint32_t)len;
 	if (!last)
-		s.flags &= (uint8_t)~(TCP_FIN | TCP_PSH);
+		s.flags &= (uint8_t) ~(TCP_FIN | TCP_PSH);
 	if (len && w->our_iss_known &&
 	    !pattern_matches(FROM_HOST, s.seq - w->our_iss - 1, piece, len))
-		world_fail(w, "wrong bytes to the guest at offset %u, %zu of them", s.seq - w->our_iss - 1, len);
+		world_fail(w, "wrong bytes to the guest at offset %u, %zu of them",
+			   s.seq - w->our_iss - 1, len);
 	emit(w, &s);
 }
 
 /* Headers and checksums of a frame; false if it was refused. */
-static bool check_frame(struct world *w, const uint8_t *p, const uint8_t *payload, size_t payload_len,
-			const struct tx_offload *offload, struct segment *s)
+static bool check_frame(struct world *w, const uint8_t *p, const uint8_t *payload,
+			size_t payload_len, const struct tx_offload *offload, struct segment *s)
 {
 	size_t l3 = w->v6 ? 54 : 34;
 	const uint8_t *tcp = p + l3;
@@ -201,7 +208,8 @@ static bool check_frame(struct world *w, const uint8_t *p, const uint8_t *payloa
 	wrong = wrong ? wrong : read_options(s, tcp + 20, hdr - 20);
 	memcpy(&field, tcp + 16, 2);
 	if (offload && offload->csum_start) {
-		if (offload->csum_start != l3 || offload->csum_offset != 16 || field != checksum_fold(sum))
+		if (offload->csum_start != l3 || offload->csum_offset != 16 ||
+		    field != checksum_fold(sum))
 			wrong = "partial checksum";
 	} else {
 		sum = checksum_add(sum, tcp, hdr);
@@ -228,7 +236,8 @@ static void frame_commit(struct tx *t, size_t len, const struct tx_offload *offl
 	struct segment s;
 
 	if (!tx->begun || len > tx->frame_size || len < l3 + 20) {
-		world_fail(w, "a frame of %zu bytes was committed in room for %zu", len, tx->frame_size);
+		world_fail(w, "a frame of %zu bytes was committed in room for %zu", len,
+			   tx->frame_size);
 		return;
 	}
 	tx->begun = false;
@@ -258,8 +267,8 @@ static void begin_large(struct sim_tx *tx, struct tx_burst *burst, size_t hdr_le
 	}
 }
 
-static bool burst_begin(struct tx *t, struct tx_burst *burst, uint16_t queue, size_t hdr_len, size_t seg_len,
-			size_t want, uint8_t gso_type)
+static bool burst_begin(struct tx *t, struct tx_burst *burst, uint16_t queue, size_t hdr_len,
+			size_t seg_len, size_t want, uint8_t gso_type)
 {
 	struct sim_tx *tx = TX_OF(t);
 	struct world *w = sim_world;
@@ -268,7 +277,8 @@ static bool burst_begin(struct tx *t, struct tx_burst *burst, uint16_t queue, si
 	if (!find_room(tx))
 		return false;
 	if (hdr_len > 128 || !seg_len || !want) {
-		world_fail(w, "a burst with header %zu, segments of %zu, %zu bytes", hdr_len, seg_len, want);
+		world_fail(w, "a burst with header %zu, segments of %zu, %zu bytes", hdr_len,
+			   seg_len, want);
 		return false;
 	}
 	*burst = (struct tx_burst){ .hdr_len = hdr_len, .seg_len = seg_len, .queue = queue };
@@ -296,7 +306,8 @@ static bool burst_begin(struct tx *t, struct tx_burst *burst, uint16_t queue, si
 	return true;
 }
 
-static void commit_large(struct world *w, struct tx_burst *burst, size_t len, const struct tx_offload *offload)
+static void commit_large(struct world *w, struct tx_burst *burst, size_t len,
+			 const struct tx_offload *offload)
 {
 	const uint8_t *payload = burst->iov[0].iov_base;
 	size_t l3 = w->v6 ? 54 : 34, size = len;
@@ -307,7 +318,8 @@ static void commit_large(struct world *w, struct tx_burst *burst, size_t len, co
 	if (offload->gso_type != VIRTIO_NET_HDR_GSO_NONE) {
 		size = offload->gso_size;
 		if (!size || offload->hdr_len != burst->hdr_len ||
-		    offload->gso_type != (w->v6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4)) {
+		    offload->gso_type !=
+			    (w->v6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4)) {
 			world_fail(w, "wrong segmentation offload");
 			return;
 		}
@@ -322,7 +334,8 @@ static void commit_large(struct world *w, struct tx_burst *burst, size_t len, co
 	}
 }
 
-static void burst_commit(struct tx *t, struct tx_burst *burst, size_t len, const struct tx_offload *offload)
+static void burst_commit(struct tx *t, struct tx_burst *burst, size_t len,
+			 const struct tx_offload *offload)
 {
 	struct world *w = sim_world;
 
@@ -356,7 +369,9 @@ static unsigned int caps(const struct tx *t, uint16_t queue)
 	return ((const struct sim_tx *)(const void *)t)->gso ? TX_CSUM | TX_TSO4 | TX_TSO6 : 0;
 }
 
-static const struct tx_ops ops = { frame_begin, frame_commit, burst_begin, burst_commit, flush, caps };
+static const struct tx_ops ops = {
+	frame_begin, frame_commit, burst_begin, burst_commit, flush, caps
+};
 
 void sim_tx_init(struct world *w)
 {

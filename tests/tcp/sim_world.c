@@ -33,7 +33,8 @@ uint32_t rng_log(struct rng *rng, uint32_t low, uint32_t high)
 {
 	uint32_t top = low ? low : 1;
 
-	for (uint32_t steps = rng_below(rng, 32 - (uint32_t)__builtin_clz(high / top)); steps; steps--)
+	for (uint32_t steps = rng_below(rng, 32 - (uint32_t)__builtin_clz(high / top)); steps;
+	     steps--)
 		top *= 2;
 	top = 2 * top < high ? 2 * top : high;
 	return low + rng_below(rng, top - low + 1);
@@ -110,7 +111,8 @@ uint64_t world_count(const struct world *w, enum counter id)
 	return counter_get(&w->shard->counters, id);
 }
 
-void segment_text(const struct segment *s, uint32_t base_seq, uint32_t base_ack, char *text, size_t size)
+void segment_text(const struct segment *s, uint32_t base_seq, uint32_t base_ack, char *text,
+		  size_t size)
 {
 	static const struct {
 		uint8_t flag;
@@ -125,12 +127,13 @@ void segment_text(const struct segment *s, uint32_t base_seq, uint32_t base_ack,
 			flags[n++] = letters[i].letter;
 	}
 	n = (size_t)snprintf(text, size, "%s %u:%u(%u) ack %u win %u", flags, s->seq - base_seq,
-			     s->seq - base_seq + s->len, s->len, s->flags & TCP_ACK ? s->ack - base_ack : 0, s->window);
+			     s->seq - base_seq + s->len, s->len,
+			     s->flags & TCP_ACK ? s->ack - base_ack : 0, s->window);
 	if (s->has_ts)
 		n += (size_t)snprintf(text + n, size - n, " ts %u/%u", s->ts_val, s->ts_ecr);
 	for (unsigned int i = 0; i < s->n_sack; i++)
-		n += (size_t)snprintf(text + n, size - n, " sack %u-%u", s->sack[i].start - base_ack,
-				      s->sack[i].end - base_ack);
+		n += (size_t)snprintf(text + n, size - n, " sack %u-%u",
+				      s->sack[i].start - base_ack, s->sack[i].end - base_ack);
 }
 
 static bool is_before(const struct wire_entry *a, const struct wire_entry *b)
@@ -223,8 +226,8 @@ void flow_close(struct shard *shard, struct flow *flow)
 	world_note(w, "flow closed");
 }
 
-void icmp_send_error(struct shard *shard, const uint8_t *quoted, size_t len, uint8_t type, uint8_t code,
-		     uint32_t info, const struct ip_addr *from)
+void icmp_send_error(struct shard *shard, const uint8_t *quoted, size_t len, uint8_t type,
+		     uint8_t code, uint32_t info, const struct ip_addr *from)
 {
 	struct world *w = sim_world;
 
@@ -241,7 +244,8 @@ struct world *world_new(void)
 	if (!w)
 		return NULL;
 	fill_patterns();
-	w->shard = aligned_alloc(CACHE_LINE, (sizeof(struct shard) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
+	w->shard = aligned_alloc(CACHE_LINE,
+				 (sizeof(struct shard) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
 	if (!w->shard)
 		abort();
 	memset(w->shard, 0, sizeof(*w->shard));
@@ -267,7 +271,8 @@ static void reset_shard(struct world *w, uint64_t now_us, size_t pool_bytes)
 
 	memset(shard, 0, sizeof(*shard));
 	shard->discard = discard;
-	shard->pool = (struct pool){ .base = base, .n_chunks = (uint32_t)(pool_bytes / POOL_CHUNK) };
+	shard->pool =
+		(struct pool){ .base = base, .n_chunks = (uint32_t)(pool_bytes / POOL_CHUNK) };
 	list_init(&shard->pool.free);
 	shard->rt = &w->rt;
 	shard->tx = &w->tx.tx;
@@ -283,7 +288,8 @@ static void reset_shard(struct world *w, uint64_t now_us, size_t pool_bytes)
 static void default_key(struct world *w)
 {
 	static const uint8_t guest4[4] = { 192, 0, 2, 15 }, peer4[4] = { 198, 51, 100, 7 };
-	static const uint8_t guest6[16] = { 0x20, 1, 0xd, 0xb8, [15] = 15 }, peer6[16] = { 0x20, 1, 0xd, 0xb8, 1, [15] = 7 };
+	static const uint8_t guest6[16] = { 0x20, 1, 0xd, 0xb8, [15] = 15 },
+			     peer6[16] = { 0x20, 1, 0xd, 0xb8, 1, [15] = 7 };
 
 	w->key = (struct flow_key){ .guest_port = 40000, .peer_port = 80, .proto = FLOW_TCP };
 	w->key.guest = w->v6 ? ip6_addr_of(guest6) : ip4_addr_of(guest4);
@@ -315,7 +321,8 @@ void world_reset(struct world *w, uint64_t seed, uint64_t now_us, size_t pool_by
 	default_key(w);
 	w->n_flows = 0;
 	w->flow = NULL;
-	w->our_iss_known = w->our_edge_known = w->wscale_offered_by_guest = w->wscale_offered_by_us = false;
+	w->our_iss_known = w->our_edge_known = w->wscale_offered_by_guest =
+		w->wscale_offered_by_us = false;
 	w->our_shift = 0;
 	w->guest_edge_max = 0;
 	w->n_emitted = 0;
@@ -385,7 +392,8 @@ static void open_guest_flow(struct world *w, struct frame *frame)
 	if (w->n_flows > 1) { /* another connection than the one before */
 		struct sim_sock *s = &w->sock;
 
-		s->closed = s->aborted = s->shut = s->fin_acked = s->eof = s->reset = s->want_out = false;
+		s->closed = s->aborted = s->shut = s->fin_acked = s->eof = s->reset = s->want_out =
+			false;
 		s->written = s->taken = s->arrived = s->consumed = 0;
 		s->peek_off = s->events = 0;
 		s->error = 0;
@@ -454,8 +462,13 @@ static size_t write_options(uint8_t *o, const struct segment *s)
 /* Writes the frame's bytes; returns their number. */
 static size_t build_frame(const struct world *w, uint8_t *p, const struct segment *s)
 {
-	struct l3 l3 = { .src = w->key.guest, .dst = w->key.peer, .src_mac = guest_mac_get(&w->rt),
-			 .dst_mac = w->netconf.our_mac, .proto = IPPROTO_TCP, .ttl = 64, .tos = s->tos };
+	struct l3 l3 = { .src = w->key.guest,
+			 .dst = w->key.peer,
+			 .src_mac = guest_mac_get(&w->rt),
+			 .dst_mac = w->netconf.our_mac,
+			 .proto = IPPROTO_TCP,
+			 .ttl = 64,
+			 .tos = s->tos };
 	size_t off = l3_len(&l3.dst), opts;
 	uint8_t *tcp = p + off;
 
@@ -479,7 +492,8 @@ static size_t build_frame(const struct world *w, uint8_t *p, const struct segmen
 #define BATCH_FRAMES_MAX 64
 
 struct sim_batch {
-	uint8_t *bytes; /* as if freed after the batch: what is still lent then is seen by the sanitizer or as junk */
+	uint8_t *bytes; /* as if freed after the batch: what is still lent then is seen by the
+			   sanitizer or as junk */
 	size_t used, size;
 	struct frame frames[BATCH_FRAMES_MAX];
 	unsigned int n;
