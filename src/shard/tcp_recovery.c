@@ -66,7 +66,7 @@ static void make_room(struct tcp *tcp)
 		for (unsigned int i = 0; i + 1 < tcp->n_runs; i++) {
 			const struct tcp_run *a = &tcp->runs[i], *b = &tcp->runs[i + 1];
 			uint32_t apart = b->sent_us - a->sent_us;
-			uint64_t cost = (int32_t)apart < 0 ? -apart : apart;
+			uint64_t cost = (int32_t)apart < 0 ? 0u - apart : apart;
 
 			if ((a->flags ^ b->flags) & (RUN_SACKED | RUN_LOST))
 				cost |= 1ull << 40;
