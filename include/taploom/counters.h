@@ -12,7 +12,7 @@
 #define DROP_REASONS(X)                                                                                \
 	X(SHORT, "short", "the frame ends inside a header")                                            \
 	X(ETHERTYPE, "ethertype", "neither ARP, IPv4 nor IPv6")                                        \
-	X(ETH_ADDR, "eth-addr", "the source is a group address, or the frame is for another station")  \
+	X(ETH_ADDR, "eth-addr", "the source is a group address")                                       \
 	X(IP_VERSION, "ip-version", "the version field does not fit the EtherType")                    \
 	X(IP_LENGTH, "ip-length", "a length in the IP header is a lie")                                \
 	X(IP_CHECKSUM, "ip-checksum", "wrong IPv4 header checksum")                                    \

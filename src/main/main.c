@@ -170,7 +170,11 @@ int taploom_main(int argc, char **argv)
 		return 1;
 	program->config = calloc(1, sizeof(*program->config));
 	if (program->config && options_parse(program->config, argc, argv, &status)) {
-		status = log_open(program->config) ? 1 : run(program);
+		int error = log_open(program->config);
+
+		if (error)
+			log_error("Couldn't open the log file %s: %s", program->config->log_file, strerror(-error));
+		status = error ? 1 : run(program);
 		log_close();
 	}
 	free(program->config);

@@ -34,12 +34,15 @@ static void watch_folder_of(int inotify_fd, const char *path)
 /* resolv.conf is replaced rather than written, and often a link: the folders of both are watched. */
 static int watch_resolv_conf(void)
 {
+
 	int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	char *target;
 
 	if (fd < 0)
 		return -1;
 	watch_folder_of(fd, RESOLV_CONF);
+	/* The file too: where it alone is mounted over, its folder tells nothing of it. */
+	inotify_add_watch(fd, RESOLV_CONF, IN_CLOSE_WRITE);
 	target = realpath(RESOLV_CONF, NULL);
 	if (target)
 		watch_folder_of(fd, target);
@@ -55,6 +58,26 @@ static void read_resolv_conf(struct network *network)
 		log_warning("%s: %s", RESOLV_CONF, strerror(-error));
 }
 
+/* An interface that was named must be there: a misspelt one would otherwise be waited for. */
+static int check_interfaces(const struct config *config)
+{
+	const struct {
+		const char *option, *name;
+	} named[] = {
+		{ "--interface", config->ifname },
+		{ "--outbound-if4", config->outbound_if[IP4] },
+		{ "--outbound-if6", config->outbound_if[IP6] },
+	};
+
+	for (size_t i = 0; i < sizeof(named) / sizeof(named[0]); i++) {
+		if (named[i].name[0] && !if_nametoindex(named[i].name)) {
+			log_error("%s %s: %s", named[i].option, named[i].name, strerror(errno));
+			return -ENODEV;
+		}
+	}
+	return 0;
+}
+
 int network_init(struct network *network, struct runtime *rt)
 {
 	struct netconf *net = calloc(1, sizeof(*net));
@@ -64,6 +87,9 @@ int network_init(struct network *network, struct runtime *rt)
 	if (!net)
 		return -ENOMEM;
 	rt->netconf_rcu = net;
+	error = check_interfaces(rt->config);
+	if (error)
+		return error;
 	error = discovery_open(&network->discovery, rt->config);
 	if (error) {
 		log_error("Couldn't ask the kernel for the host's network: %s", strerror(-error));

@@ -100,17 +100,27 @@ static void open_flow(struct shard *shard, struct frame *frame)
 			shard_forward(shard, frame, owner);
 		return;
 	}
-	list_append(&shard->owned, &flow->owned);
+	shard_own(shard, flow);
 	error = connect_socket(shard, flow, &dst);
 	if (error)
 		tcp_connected(shard, flow, error);
 }
 
-/* The owner is another shard: it gets the frame; and if that goes on, we ask for the flow. */
+/* The owner is another shard: it gets the frame; and if the guest goes on sending here, we ask for the flow. */
 static void hand_on(struct shard *shard, struct flow *flow, struct frame *frame, unsigned int owner)
 {
-	(void)flow;
+	struct stranger *stranger = &shard->strangers[flow->hash % STRANGERS];
+
 	shard_forward(shard, frame, owner);
+	/* Where a reader hands out frames their hash decides, and what is forwarded to us is the sender's to count. */
+	if (shard->from_ring || shard->by_reader)
+		return;
+	if (stranger->flow != flow)
+		*stranger = (struct stranger){ .flow = flow };
+	if (++stranger->frames < ASK_AFTER_FRAMES)
+		return;
+	stranger->frames = 0;
+	shard_ask_flow(shard, flow, owner);
 }
 
 static uint8_t flags_of(const struct frame *frame)
@@ -134,6 +144,12 @@ void conn_frame(struct shard *shard, struct frame *frame)
 		owner = flow_owner(flow);
 		if (owner != shard->id) {
 			hand_on(shard, flow, frame, owner);
+			return;
+		}
+		if (!flow->adopted)
+			shard_await_flow(shard, flow);
+		if (flow->closed) { /* by what came ahead of it */
+			count_drop(&shard->counters, DROP_NO_FLOW);
 			return;
 		}
 		shard->last_flow = flow;

@@ -57,10 +57,11 @@ struct flow {
 
 	/* The owner's alone. */
 	bool closed;        /* out of the table; the entry waits for its grace period */
+	bool adopted;       /* the owner has taken it up: it is in its list and epoll */
 	bool in_epoll;
 	bool fresh;         /* accepted, and not begun towards the guest */
 	uint16_t queue;     /* on which the guest last sent for it */
-	uint8_t strange;    /* frames in a row that came to another shard */
+	uint16_t giver;     /* the owner before, while not adopted */
 	int fd;             /* owned; -1: none */
 	uint32_t events;    /* EPOLL* reported since the last run */
 	uint64_t moved_us;  /* when it last changed its owner */

@@ -144,8 +144,6 @@ int shards_listen(struct runtime *rt, uint8_t proto, const struct port_map *map,
 
 void shards_unlisten(struct runtime *rt, struct listener *listener)
 {
-	if (listener->udp)
-		udp_unlisten(rt, listener->udp);
 	int fd = atomic_exchange(&listener->fd, -1);
 
 	if (listener->udp)
@@ -212,7 +210,7 @@ static void begin(struct shard *shard, struct flow *flow)
 		if (shard_give_flow(shard, flow, owner))
 			return;
 	}
-	list_append(&shard->owned, &flow->owned);
+	shard_own(shard, flow);
 	if (shard_watch(shard, flow)) {
 		count_drop(&shard->counters, DROP_SOCKET);
 		hostsock_abort(flow->fd);

@@ -20,6 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define MOVE_INTERVAL_US 1000000 /* at most one move per flow and second */
+
 uint64_t shard_clock_us(void)
 {
 	struct timespec ts;
@@ -124,6 +126,8 @@ bool shard_give_flow(struct shard *shard, struct flow *flow, unsigned int owner)
 	if (flow->in_epoll)
 		epoll_ctl(shard->epoll_fd, EPOLL_CTL_DEL, flow->fd, NULL);
 	flow->in_epoll = false;
+	flow->adopted = false;
+	flow->giver = (uint16_t)shard->id;
 	list_remove(&flow->touched);
 	list_remove(&flow->owned);
 	wheel_disarm(&shard->wheel, &flow->timer);
@@ -154,10 +158,18 @@ static void run_touched(struct shard *shard)
 		run_flow(shard, LIST_ENTRY(node, struct flow, touched));
 }
 
+void shard_own(struct shard *shard, struct flow *flow)
+{
+	list_append(&shard->owned, &flow->owned);
+	flow->adopted = true;
+}
+
 /* A flow came from another shard: accepted there, or moved. */
 static void adopt_flow(struct shard *shard, struct flow *flow)
 {
-	list_append(&shard->owned, &flow->owned);
+	shard_own(shard, flow);
+	if (!flow->fresh)
+		count_add(&shard->counters, COUNT_FLOWS_MOVED, 1);
 	if (shard_watch(shard, flow)) {
 		count_drop(&shard->counters, DROP_SOCKET);
 		tcp_abort(shard, flow, true);
@@ -169,6 +181,50 @@ static void adopt_flow(struct shard *shard, struct flow *flow)
 	} else {
 		shard_touch(shard, flow);
 	}
+}
+
+/*
+ * Another shard sees this flow's frames. It gets the flow if that can be given as it stands: open, nothing of it in our
+ * pool, not moved a moment ago. The pointer may be stale: then the entry is not ours, or is a flow that can move as well.
+ */
+static void part_with_flow(struct shard *shard, struct flow *flow, unsigned int to)
+{
+	if (flow_owner(flow) != shard->id || flow->closed || !flow->adopted || flow->key.proto != FLOW_TCP)
+		return;
+	if (shard->now_us - flow->moved_us < MOVE_INTERVAL_US || !tcp_may_move(&flow->tcp))
+		return;
+	if (!tcp_run(shard, flow) || flow->closed || !tcp_may_move(&flow->tcp) || !tx_flush(shard->tx))
+		return;
+	tcp_leave(shard, flow);
+	shard_give_flow(shard, flow, to);
+}
+
+void shard_ask_flow(struct shard *shard, struct flow *flow, unsigned int owner)
+{
+	struct batch batch = { .kind = BATCH_ASK, .flow = flow, .n_frames = shard->id };
+	struct shard *to = shard->rt->shards[owner];
+
+	/* A ring that is busy is no time to move flows; the next frames ask again. */
+	if (ring_push(shard_ring(to, shard->rt->n_readers + shard->id), &batch))
+		shard_wake(to, &shard->counters);
+}
+
+void shard_await_flow(struct shard *shard, struct flow *flow)
+{
+	struct slab *slab = shard->slab;
+	bool from_ring = shard->from_ring;
+
+	/* What the present batch has for others goes with its own slab, before another batch is run inside of it. */
+	if (slab)
+		push_forwarded(shard, slab);
+	/* The giver has let go and is about to push: a few instructions, unless it was preempted there. */
+	while (!flow->adopted) {
+		shard_drain_ring(shard, shard->rt->n_readers + flow->giver);
+		if (!flow->adopted)
+			sched_yield();
+	}
+	shard->slab = slab;
+	shard->from_ring = from_ring;
 }
 
 static void frame_for_control(struct shard *shard, struct frame *frame)
@@ -189,6 +245,7 @@ static void run_frames(struct shard *shard, struct batch *batch)
 {
 	struct frame *next;
 
+	shard->slab = batch->slab;
 	for (struct frame *frame = batch->first; frame; frame = next) {
 		next = frame->next;
 		frame_handlers[frame->kind](shard, frame);
@@ -197,6 +254,7 @@ static void run_frames(struct shard *shard, struct batch *batch)
 	run_touched(shard);
 	shard->last_flow = NULL;
 	push_forwarded(shard, batch->slab);
+	shard->slab = NULL;
 }
 
 void shard_inject(struct shard *shard, struct frame *frame, struct slab *slab)
@@ -223,7 +281,9 @@ void shard_run_batch(struct shard *shard, struct batch *batch)
 {
 	if (batch->kind == BATCH_GIVE)
 		adopt_flow(shard, batch->flow);
-	else if (batch->kind == BATCH_FRAMES)
+	else if (batch->kind == BATCH_ASK)
+		part_with_flow(shard, batch->flow, batch->n_frames);
+	else
 		run_frames(shard, batch);
 	batch_done(batch);
 }
@@ -232,8 +292,11 @@ void shard_drain_ring(struct shard *shard, unsigned int producer)
 {
 	struct batch batch;
 
-	while (ring_pop(&shard->rings[producer], &batch))
+	while (ring_pop(&shard->rings[producer], &batch)) {
+		shard->from_ring = true;
 		shard_run_batch(shard, &batch);
+	}
+	shard->from_ring = false;
 }
 
 /* Sets the descriptor that ends the sleep, if the next deadline is nearer than the one it is set for. */
@@ -348,6 +411,7 @@ bool shard_try_enter(struct shard *shard)
 {
 	if (pthread_mutex_trylock(&shard->inside))
 		return false;
+	shard->by_reader = true;
 	shard->now_us = shard_clock_us();
 	return true;
 }
@@ -359,6 +423,7 @@ void shard_enter(struct shard *shard)
 	pthread_mutex_lock(&shard->inside);
 	rcu_thread_online();
 	atomic_fetch_sub_explicit(&shard->knocking, 1, memory_order_relaxed);
+	shard->by_reader = true;
 	shard->now_us = shard_clock_us();
 }
 
@@ -370,6 +435,7 @@ void shard_leave(struct shard *shard)
 	flush(shard);
 	arm_timer(shard);
 	more = !list_is_empty(&shard->again);
+	shard->by_reader = false;
 	pthread_mutex_unlock(&shard->inside);
 	if (more)
 		shard_wake(shard, NULL);

@@ -22,6 +22,14 @@ struct source_slot {
 	struct shard_source *source; /* NULL: free */
 };
 
+/* A flow of another shard whose frames come here. Compared, never followed. */
+struct stranger {
+	const struct flow *flow;
+	uint32_t frames; /* in a row */
+};
+
+#define STRANGERS 64
+
 struct shard {
 	/* Constant. */
 	struct runtime *rt;
@@ -61,6 +69,10 @@ struct shard {
 	struct source_slot sources[2 * MAX_QUEUES];
 	bool more_sources;      /* a source has more to read: do not block */
 	struct flow *last_flow; /* of the batch: consecutive frames are often of one flow */
+	bool from_ring;         /* the present batch was handed over, not read here */
+	bool by_reader;         /* a reader is inside, or the control thread */
+	struct slab *slab;      /* of the present batch */
+	struct stranger strangers[STRANGERS]; /* by hash */
 	struct batch forward[MAX_SHARDS]; /* frames of the present batch whose flows others own */
 	struct log_limit flows_limit, fd_limit, pool_limit, ping_limit;
 	struct counters counters;
@@ -107,6 +119,15 @@ void shard_inject(struct shard *shard, struct frame *frame, struct slab *slab);
 
 /* Hands a flow that this shard owns to another, in order behind what was forwarded. False: the ring is busy. */
 bool shard_give_flow(struct shard *shard, struct flow *flow, unsigned int owner);
+
+/* Takes up a flow whose owner this shard is. */
+void shard_own(struct shard *shard, struct flow *flow);
+
+/* The owner is this shard by word of the one before: takes what that has sent ahead of the flow, then the flow. */
+void shard_await_flow(struct shard *shard, struct flow *flow);
+
+/* Asks a flow's owner for it, as its frames come here. */
+void shard_ask_flow(struct shard *shard, struct flow *flow, unsigned int owner);
 
 /* conn.c: a TCP segment; finds its flow or begins one. */
 void conn_frame(struct shard *shard, struct frame *frame);

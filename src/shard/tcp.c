@@ -369,6 +369,16 @@ bool tcp_run(struct shard *shard, struct flow *flow)
 	return room;
 }
 
+bool tcp_may_move(const struct tcp *tcp)
+{
+	return tcp->state == TCPS_OPEN && !tcp->queued && !tcp->gather_first;
+}
+
+void tcp_leave(struct shard *shard, struct flow *flow)
+{
+	tcp_window_release(shard, flow);
+}
+
 void tcp_settle(struct shard *shard, struct flow *flow)
 {
 	tcp_queue_settle(shard, flow);

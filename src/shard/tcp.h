@@ -167,6 +167,11 @@ void tcp_connected(struct shard *shard, struct flow *flow, int error);
 /* Whether a SYN may begin a new flow in the place of this one, which is in TIME_WAIT (RFC 9293 3.10.7.4, RFC 6191). */
 bool tcp_may_reuse(const struct tcp *tcp, const struct frame *frame);
 
+/* Whether nothing of an open flow is in the shard's own memory. */
+bool tcp_may_move(const struct tcp *tcp);
+/* Gives back what the flow has been promised by the shard that it leaves. */
+void tcp_leave(struct shard *shard, struct flow *flow);
+
 /* Takes one segment of the flow; the frame's payload is given to the socket by tcp_run() before the batch ends. */
 void tcp_segment(struct shard *shard, struct flow *flow, struct frame *frame);
 

@@ -15,7 +15,7 @@
 #define TCP_RTO_MIN_US 200000u   /* above Linux' delayed acknowledgement */
 #define TCP_RTO_MAX_US 60000000u
 #define TCP_RTO_FIRST_US 1000000u
-#define TCP_PTO_MIN_US 25000u
+#define TCP_PTO_MIN_US 40000u    /* a busy machine keeps a guest waiting for longer than a wire would */
 #define TCP_DELAYED_ACK_US 50000u /* what a guest may wait for a second segment */
 #define TCP_RETRIES 15            /* as Linux' tcp_retries2 */
 #define TCP_SYN_RETRIES 6

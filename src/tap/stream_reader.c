@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/epoll.h>
@@ -113,6 +114,14 @@ static void refuse_guest(struct stream *stream)
 	stream->spare_fd = fcntl(stream->event_fd, F_DUPFD_CLOEXEC, 0);
 }
 
+/* Whether the guest has hung up already: its successor's attempt may be reported before its end. */
+static bool guest_has_gone(const struct stream *stream)
+{
+	struct pollfd p = { .fd = stream->fd, .events = POLLRDHUP };
+
+	return poll(&p, 1, 0) == 1 && p.revents & (POLLRDHUP | POLLHUP | POLLERR);
+}
+
 static void on_listen(struct stream *stream, uint32_t events) ON_READER
 {
 	int fd = accept4(stream->listen_fd, NULL, NULL, SOCK_CLOEXEC);
@@ -123,6 +132,8 @@ static void on_listen(struct stream *stream, uint32_t events) ON_READER
 			refuse_guest(stream);
 		return;
 	}
+	if (stream->fd >= 0 && !stream->rt->config->one_off && guest_has_gone(stream))
+		close_guest(stream);
 	if (stream->fd < 0) {
 		open_guest(stream, fd);
 		return;
