@@ -88,7 +88,7 @@ void tcp_abort(struct shard *shard, struct flow *flow, bool tell_guest)
 	if (tell_guest && tcp->state == TCPS_OPEN)
 		tcp_send_control(shard, flow, tcp->snd_nxt, TCP_RST | TCP_ACK);
 	else if (tell_guest && tcp->state != TCPS_TIME_WAIT)
-		tcp_send_control(shard, flow, tcp->state == TCPS_SYN_RCVD ? tcp->snd_nxt : 0,
+		tcp_send_control(shard, flow, tcp->state != TCPS_CONNECTING ? tcp->snd_nxt : 0,
 				 TCP_RST | (tcp->state == TCPS_SYN_SENT ? 0 : TCP_ACK));
 	if (flow->fd >= 0)
 		hostsock_abort(flow->fd);

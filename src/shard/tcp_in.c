@@ -209,7 +209,8 @@ static bool take_ack(struct shard *shard, struct flow *flow, struct frame *frame
 			tcp->bits |= TCPB_FIN_ACKED | TCPB_FIN_SENT;
 	}
 	/* One that acknowledges more is newer, whatever its sequence number: a retransmission. */
-	if (acked || SEQ_LT(tcp->snd_wl1, h->seq) || (tcp->snd_wl1 == h->seq && SEQ_LE(tcp->snd_wl2, h->ack)))
+	if (h->ack == tcp->snd_una &&
+	    (acked || SEQ_LT(tcp->snd_wl1, h->seq) || (tcp->snd_wl1 == h->seq && SEQ_LE(tcp->snd_wl2, h->ack))))
 		take_window(tcp, h, tcp->snd_shift);
 	tcp_recovery_ack(shard, flow, h, acked);
 	return true;
