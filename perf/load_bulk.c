@@ -32,6 +32,7 @@ struct bulk {
 	const struct load_options *options;
 	int epoll_fd, listen_fd;
 	unsigned int n_flows, n_open; /* made so far; those with a half open */
+	bool started;		      /* a connection is there */
 	int64_t begin_ns;	      /* made, before any byte */
 	int64_t first_ns, last_ns;    /* of bytes received; 0 while there is none */
 	int64_t longest_gap_ns;
@@ -173,6 +174,15 @@ static void pace(const struct bulk *bulk)
 		usleep(200);
 }
 
+/* A sender's time begins with the first connection, so that a lost SYN takes nothing from it. */
+static void start(struct bulk *bulk, uint32_t number)
+{
+	if (number == LISTENER)
+		return;
+	bulk->begin_ns = load_now_ns();
+	bulk->started = true;
+}
+
 static void run(struct bulk *bulk)
 {
 	struct epoll_event events[64];
@@ -180,6 +190,8 @@ static void run(struct bulk *bulk)
 	while (!over(bulk)) {
 		int n = epoll_wait(bulk->epoll_fd, events, 64, 100);
 
+		if (n > 0 && !bulk->started)
+			start(bulk, events[0].data.u32);
 		if (bulk->options->send)
 			pace(bulk);
 		for (int i = 0; i < n; i++) {

@@ -55,7 +55,8 @@ class Direct(Kind):
 
     def join(self, world, case):
         _veth(world, case.mtu)
-        world.server.ip(f"route add {VETH4}.0/24 via {HOST4}", f"route add {VETH6}/64 via {HOST6}")
+        world.server.ip(f"route add {VETH4}.0/24 via {HOST4} src {SERVER4}",
+                        f"route add {VETH6}/64 via {HOST6} src {SERVER6}")
         return []
 
     def target(self, way, version):
@@ -135,13 +136,17 @@ class Stream(Daemon):
     def join(self, world, case):
         process = self.start(world, "-f", "-q", *self.arguments(world, case))
         self.wait_ready(lambda: os.path.exists(f"{world.dir}/socket"), "socket of " + self.label)
+        world.guest.sysctl(net__ipv6__conf__default__accept_ra=0)
         world.guest.ip("tuntap add dev eth0 mode tap", f"link set eth0 mtu {case.mtu} up")
-        joiner = world.start(world.guest, os.path.join(self.build, TAPJOIN), f"{world.dir}/socket", "eth0")
-        if joiner.stdout.readline() != b"ready\n":
-            raise Failure("tapjoin could not join " + self.label)
+        self.wait_ready(lambda: self._joined(world), "the guest joined to " + self.label)
         world.guest.ip(f"addr add {HOST4}/24 dev eth0", f"addr replace {HOST6}/64 dev eth0 nodad",
                        f"route add default via {GATEWAY4}", f"route add ::/0 via {GATEWAY6}")
         return [process.pid]
+
+    def _joined(self, world):
+        """Tries once: the socket's path is there before it listens."""
+        joiner = world.start(world.guest, os.path.join(self.build, TAPJOIN), f"{world.dir}/socket", "eth0")
+        return joiner.stdout.readline() == b"ready\n"
 
     def background(self, world, case):
         """Arguments of a start that returns when all is ready."""

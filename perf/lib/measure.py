@@ -31,6 +31,8 @@ class Bench:
         self.omit = min(1.0, seconds / 4)
         self.neper = neper
         self.client_cpu_s = 0.0  # of the last run
+        self.bins = None  # where the receiver of a bulk load writes its bytes per 10 ms
+        self.recorder = None  # start(pids) before the load, stop() after it
 
 
 def _finish(process, seconds):
@@ -100,6 +102,11 @@ def _run_pair(world, bench, case, ends, mode, client_flags, listener_flags):
 def _run_bulk(world, bench, case, ends):
     client, listener = ends.flags()
     rate = ["-R", str(case.rate)] if case.rate else []
+    bins = ["-b", bench.bins] if bench.bins else []
+    if bins and ends.client_receives:
+        client = client + bins
+    elif bins:
+        listener = listener + bins
     results = []
     outs = _run_pair(world, bench, case, ends, "bulk", client + rate, listener + rate)
     for out, receives in zip(outs, (ends.client_receives, ends.client_sends)):
@@ -200,7 +207,13 @@ def _measure(world, bench, case, kind, pids, strace):
     host = world.host if case.way != "fwd" and case.direction == "up" else world.server
     retrans = world.guest.tcp_counter(), host.tcp_counter()
     cpu = cpu_seconds(pids)
-    result = RUNNERS[case.load](world, bench, case, ends)
+    if bench.recorder:
+        bench.recorder.start(pids)
+    try:
+        result = RUNNERS[case.load](world, bench, case, ends)
+    finally:
+        if bench.recorder:
+            bench.recorder.stop()
     result["cpu_s"] = cpu_seconds(pids) - cpu
     n = result.pop("n")
     if pids and n:

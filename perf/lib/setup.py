@@ -21,7 +21,7 @@ def _peer(text):
     return kind, path
 
 
-def add_options(parser):
+def add_options(parser, seconds=5.0):
     """Those of every program in perf/."""
     parser.add_argument("--build", default=os.path.join(ROOT, "build", "release"), metavar="DIR",
                         help="where all was built; default build/release")
@@ -33,7 +33,8 @@ def add_options(parser):
     parser.add_argument("--shards", default="", metavar="LIST", help="run taploom with each of these: 1,2,4,8")
     parser.add_argument("--cc", default="cubic", metavar="LIST",
                         help="congestion controls; TCP's cases again with each further one: cubic,bbr")
-    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="measured time of a run, default 5")
+    parser.add_argument("--seconds", type=float, default=seconds, metavar="S",
+                        help=f"measured time of a run, default {seconds:g}")
 
 
 def choose(options):

@@ -125,15 +125,18 @@ class World:
         space = Space(name)
         self.stack.callback(space.remove)
         space.sysctl(net__ipv4__tcp_congestion_control=congestion, net__ipv6__conf__all__accept_dad=0,
-                     net__ipv6__conf__default__accept_dad=0, net__ipv4__ip_forward=1,
-                     net__ipv6__conf__all__forwarding=1, net__ipv4__ping_group_range="0 2147483647")
+                     net__ipv6__conf__default__accept_dad=0, net__ipv4__ping_group_range="0 2147483647")
         space.ip("link set lo up")
         return space
 
     def _connect(self):
+        self.host.sysctl(net__ipv4__ip_forward=1, net__ipv6__conf__all__forwarding=1)
         self.server.ip(f"link add sv type veth peer name hv netns {self.host.name}",
                        f"addr add {GATEWAY4}/24 dev sv", f"addr add {GATEWAY6}/64 dev sv nodad",
-                       f"addr add {SERVER4}/32 dev lo", f"addr add {SERVER6}/128 dev lo", "link set sv up")
+                       f"addr add {SERVER4}/32 dev lo", f"addr add {SERVER6}/128 dev lo nodad", "link set sv up",
+                       # Answers leave from the address that was asked, those of unconnected sockets too.
+                       f"route replace {HOST4}/32 dev sv src {SERVER4}",
+                       f"route replace {HOST6}/128 dev sv src {SERVER6}")
         self.host.ip(f"addr add {HOST4}/24 dev hv", f"addr add {HOST6}/64 dev hv nodad", "link set hv up",
                      f"route add default via {GATEWAY4}", f"route add ::/0 via {GATEWAY6}")
 
