@@ -66,6 +66,8 @@ static void take_syn(struct shard *shard, struct flow *flow, const struct tcp_he
 	}
 	if (h->options.sack_permitted)
 		tcp->bits |= TCPB_SACK;
+	if ((h->flags & (TCP_SYN | TCP_ACK | TCP_ECE | TCP_CWR)) == (TCP_SYN | TCP_ECE | TCP_CWR))
+		tcp->bits |= TCPB_ECN; /* RFC 3168 6.1.1; a SYN of ours does not ask for it */
 	if (h->options.has_ts) {
 		tcp->bits |= TCPB_TS;
 		note_timestamp(shard, tcp, &h->options);
@@ -342,6 +344,22 @@ static void take_urgent(struct tcp *tcp, const struct tcp_header *h)
 	tcp->bits |= TCPB_RX_URGENT;
 }
 
+#define ECN_MASK 3
+#define ECN_CE 3
+
+/* RFC 3168 6.1.2 and 6.1.3: what the guest's segments met, and what ours did. */
+static void take_ecn(struct tcp *tcp, const struct frame *frame, const struct tcp_header *h)
+{
+	if (h->flags & TCP_CWR)
+		tcp->bits &= ~(uint32_t)TCPB_ECE;
+	if ((frame->tos & ECN_MASK) == ECN_CE) {
+		tcp->bits |= TCPB_ECE;
+		want_ack(tcp);
+	}
+	if (h->flags & TCP_ECE && tcp->n_runs)
+		tcp_recovery_ecn(tcp);
+}
+
 static void in_open(struct shard *shard, struct flow *flow, struct frame *frame, const struct tcp_header *h)
 {
 	struct tcp *tcp = &flow->tcp;
@@ -354,9 +372,10 @@ static void in_open(struct shard *shard, struct flow *flow, struct frame *frame,
 	}
 	if (!is_acceptable(tcp, h->seq, len)) {
 		reject(shard, flow, frame, h);
-		/* A full window must not keep its owner from learning what the guest has received (RFC 9293 3.10.7.4). */
+		/* A full window must not keep its owner from learning what the guest has received (RFC 9293 3.10.7.4); the
+		 * guest may have gone one byte beyond it with a probe. */
 		if (h->flags & TCP_RST || !(h->flags & TCP_ACK) || h->flags & TCP_SYN ||
-		    !(SEQ_LE(h->seq, tcp->rcv_adv) && SEQ_GE(h->seq, tcp->rcv_nxt - 1)))
+		    !(SEQ_LE(h->seq, tcp->rcv_adv + 1) && SEQ_GE(h->seq, tcp->rcv_nxt - 1)))
 			return;
 		take_ack(shard, flow, frame, h);
 		return;
@@ -383,6 +402,8 @@ static void in_open(struct shard *shard, struct flow *flow, struct frame *frame,
 	tcp->idle_due_us = shard->now_us + TCP_IDLE_US;
 	if (h->flags & TCP_URG)
 		take_urgent(tcp, h);
+	if (tcp_is(tcp, TCPB_ECN))
+		take_ecn(tcp, frame, h);
 	if (frame->payload_len || h->flags & TCP_FIN)
 		take_payload(shard, flow, frame, h);
 }

@@ -62,7 +62,7 @@ static void choose_sock(struct world *w, bool lossless)
 	s->pause = rng_chance(r, 200) ? rng_below(r, 50) : 0;
 	s->pause_us = rng_log(r, 1000, 3000000);
 	s->fin_event = rng_chance(r, 500);
-	s->peer_total = rng_chance(r, 100) ? 0 : rng_log(r, 1, 120000);
+	s->peer_total = rng_chance(r, 100) ? 0 : rng_log(r, 1, rng_chance(r, 50) ? 2000000 : 120000);
 	s->peer_fin = true;
 	if (!lossless && rng_chance(r, 300))
 		s->eagain = rng_below(r, 300);
@@ -92,7 +92,7 @@ static void choose_guest(struct world *w)
 	g->pause_us = rng_log(r, 1000, 3000000);
 	g->delack_us = 40000;
 	g->cwnd = rng_log(r, 3000, 262144);
-	g->total = rng_chance(r, 100) ? 0 : rng_log(r, 1, 120000);
+	g->total = rng_chance(r, 100) ? 0 : rng_log(r, 1, rng_chance(r, 50) ? 2000000 : 120000);
 }
 
 /* Who closes first, or how else it ends. */
@@ -174,9 +174,11 @@ static void check_streams(struct world *w)
 
 	/* A guest whose FIN is repeated long after the wait is over learns of the end by a reset.
 	 */
-	bool late = g->fin_sent && g->snd_una == g->iss + 1 + (uint32_t)g->total && g->fin_seen &&
+	bool late = g->fin_sent && g->fin_seen && s->written == g->total &&
 		    w->shard->now_us > w->flow_closed_us && w->waited;
 
+	if (g->state == GUEST_LISTEN || g->state == GUEST_SYN_RCVD)
+		return; /* each SYN was lost: given up */
 	if (g->state == GUEST_RESET && !late)
 		world_fail(w, "the guest was reset");
 	else if (g->rcv_nxt - g->irs - 2 != s->peer_total)

@@ -292,7 +292,7 @@ static void peer_reads(struct world *w, struct sim_sock *sock)
 	if (sock->shut && sock->written == sock->taken && !sock->fin_acked) {
 		sock->fin_acked = true;
 		if (sock->fin_event)
-			sock_raise(sock, 0 | EPOLLOUT);
+			sock_raise(sock, EPOLLOUT);
 	}
 	/* sk_stream_write_space(): a third of the buffer is free. */
 	if (sock->want_out && free_room(sock) >= sock->sndbuf / 3) {
