@@ -103,6 +103,8 @@ static void header_of(struct shard *shard, struct flow *flow, uint32_t seq, uint
 	} else if (flags & TCP_SYN) {
 		h->window = 65535;
 	}
+	if ((flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK) && tcp_is(tcp, TCPB_ECN))
+		h->flags |= TCP_ECE;
 	if (flags & TCP_SYN) {
 		syn_options(shard, flow, flags, &h->options);
 	} else if (tcp_is(tcp, TCPB_TS)) {
@@ -193,20 +195,21 @@ struct data_run {
 	unsigned int caps;
 };
 
+#define ECN_ECT0 2
+
 static void data_run_init(struct shard *shard, struct flow *flow, uint32_t seq, struct data_run *run)
 {
+	bool fresh = seq == flow->tcp.snd_nxt; /* RFC 3168 6.1.5: what is sent again is not marked as capable */
 	bool v4 = ip_is_v4(&flow->key.guest);
 
 	header_of(shard, flow, seq, TCP_ACK, &run->h);
-	l3_of(shard, &flow->key, tcp_is(&flow->tcp, TCPB_ECN) ? 2 : 0, &run->l3);
+	l3_of(shard, &flow->key, fresh && tcp_is(&flow->tcp, TCPB_ECN) ? ECN_ECT0 : 0, &run->l3);
 	run->l2l3 = l3_len(&run->l3.dst);
 	run->tcp_len = tcp_header_len(&run->h.options);
 	run->caps = tx_caps(shard->tx, flow->queue);
-	run->gso_type = VIRTIO_NET_HDR_GSO_NONE;
+	run->gso_type = v4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
 	run->urgent = tcp_is(&flow->tcp, TCPB_TX_URGENT);
 	run->urgent_seq = flow->tcp.tx_urgent;
-	if (run->caps & TX_CSUM && run->caps & (v4 ? TX_TSO4 : TX_TSO6))
-		run->gso_type = v4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
 	run->offload = (struct tx_offload){ 0 };
 	if (run->caps & TX_CSUM) {
 		run->offload.csum_start = (uint16_t)run->l2l3;
@@ -276,7 +279,11 @@ static ssize_t send_range(struct shard *shard, struct flow *flow, uint32_t seq, 
 	ssize_t n;
 
 	data_run_init(shard, flow, seq, &run);
-	if (run.gso_type && want > GSO_MAX)
+	if (tcp_is(tcp, TCPB_CWR) && seq == tcp->snd_nxt) { /* a segment by itself, as one of many cannot say it */
+		run.h.flags |= TCP_CWR;
+		want = want < tcp->mss ? want : tcp->mss;
+	}
+	if (run.caps & (TX_TSO4 | TX_TSO6) && want > GSO_MAX)
 		want = GSO_MAX;
 	if (want > tcp->mss)
 		want -= want % tcp->mss;
@@ -293,7 +300,7 @@ static ssize_t send_range(struct shard *shard, struct flow *flow, uint32_t seq, 
 		tcp->peek_seq = seq + (uint32_t)n;
 	put_headers(&run, &burst, seq, (size_t)n, tcp->mss);
 	tx_burst_commit(shard->tx, &burst, (size_t)n, &run.offload);
-	tcp->bits &= ~(uint32_t)TCPB_ACK_NOW;
+	tcp->bits &= ~(uint32_t)(TCPB_ACK_NOW | (seq == tcp->snd_nxt ? TCPB_CWR : 0));
 	count_add(&shard->counters, COUNT_TCP_TX_BYTES, (uint64_t)n);
 	return n;
 }
