@@ -152,6 +152,7 @@ void hostsock_info(int fd, struct hostsock_info *info)
 		unacked = 0;
 	info->unacked = (uint32_t)unacked;
 	info->send_room = send_room(fd);
+	info->delivered_ce = ti.tcpi_delivered_ce;
 	info->closed = ti.tcpi_state == STATE_CLOSE;
 	info->fin_acked = ti.tcpi_state == STATE_FIN_WAIT2 || ti.tcpi_state == STATE_TIME_WAIT || info->closed;
 	if (len > offsetof(struct tcp_info, tcpi_snd_wnd))

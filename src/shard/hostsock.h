@@ -14,6 +14,7 @@ struct hostsock_info {
 	uint32_t send_room;   /* payload bytes that the send buffer takes for sure, by a careful estimate */
 	uint32_t send_window; /* what the peer's window still takes, in bytes */
 	uint32_t unacked;     /* bytes written that the peer has not acknowledged, a FIN counted as one */
+	uint32_t delivered_ce; /* segments that the peer received marked with CE (tcpi_delivered_ce) */
 	bool fin_acked;       /* the peer has acknowledged our FIN */
 	bool closed;          /* the connection has ended altogether */
 };

@@ -58,6 +58,7 @@ enum tcp_bits {
 	TCPB_WND_UPDATE = 1 << 21, /* the window may have opened: look at it in this run */
 	TCPB_DEAD = 1 << 22,      /* to be freed at the end of this run */
 	TCPB_HOST_RDHUP = 1 << 24, /* the peer's FIN is in the receive buffer: a short peek is followed by the end */
+	TCPB_CWR = 1 << 26,        /* the guest said ECE: the next new data tells that we reduced */
 	TCPB_HOST_PRI = 1 << 25,   /* the socket has urgent data that was not met yet */
 	TCPB_TIME_WAIT = 1 << 23, /* after the close, stay for the guest's FIN to be repeated */
 };
@@ -136,6 +137,7 @@ struct tcp {
 	uint32_t reserved;    /* bytes of the pool that rcv_adv promises */
 	uint32_t send_room;   /* as hostsock_info() said when last asked ... */
 	uint32_t given;       /* ... and bytes given to the socket since */
+	uint32_t delivered_ce; /* segments that the peer said met congestion, as last told */
 	struct list queue;    /* struct chunk, sorted: in order up to rcv_nxt, then islands */
 	uint32_t queued;      /* bytes in it */
 	uint32_t island_recent; /* start of the island that changed last, for the first SACK block */

@@ -76,6 +76,8 @@ void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_h
 struct tcp_run *runs_next_lost(struct tcp *tcp);
 /* Part of a lost run was sent again. */
 void runs_resent(struct tcp *tcp, uint32_t start, uint32_t end, uint32_t now_us);
+/* The guest said that segments of ours met congestion: reduces, once a window (RFC 3168 6.1.2). */
+void tcp_recovery_ecn(struct tcp *tcp);
 void tcp_recovery_timers(struct shard *shard, struct flow *flow);
 void tcp_recovery_rto(struct shard *shard, struct flow *flow);
 void tcp_recovery_tlp(struct shard *shard, struct flow *flow);

@@ -380,6 +380,14 @@ void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_h
 		tcp_recovery_reorder(shard, flow);
 }
 
+void tcp_recovery_ecn(struct tcp *tcp)
+{
+	if (tcp_is(tcp, TCPB_RECOVERY | TCPB_CWR))
+		return;
+	enter_recovery(tcp);
+	tcp->bits |= TCPB_CWR;
+}
+
 void tcp_recovery_rto(struct shard *shard, struct flow *flow)
 {
 	struct tcp *tcp = &flow->tcp;

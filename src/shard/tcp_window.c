@@ -44,6 +44,10 @@ static void ask_socket(struct flow *flow)
 	hostsock_info(flow->fd, &info);
 	flow->tcp.send_room = info.send_room;
 	flow->tcp.given = 0;
+	/* Congestion on the host's path is told to the guest, which is the one that can send less. */
+	if (info.delivered_ce != flow->tcp.delivered_ce && tcp_is(&flow->tcp, TCPB_ECN))
+		flow->tcp.bits |= TCPB_ECE;
+	flow->tcp.delivered_ce = info.delivered_ce;
 }
 
 static uint32_t window_of(const struct shard *shard, const struct tcp *tcp)
