@@ -18,7 +18,7 @@ class Case:
     direction: str = "up"  # up: from the guest; down: to it; both
     version: int = 4
     mtu: int = 65520
-    way: str = "out"  # out: the guest connects; fwd: a forwarded port; lo: the host's loopback
+    way: str = "out"  # out: the guest connects; fwd: a forwarded port; lo: the host's loopback; floor
     size: int = 1400  # of a datagram or a request
     response: int = 1
     reconnect: bool = False
@@ -78,6 +78,7 @@ def _still():
     yield Case("memory-idle", "memory", 0)
     yield Case("memory-connection", "hold", 500)
     yield Case("start-up", "start", 0)
+    yield Case("floor", "bulk", 1, "down", way="floor")
 
 
 def all_cases(congestions=("cubic",)):
@@ -92,6 +93,8 @@ def all_cases(congestions=("cubic",)):
 
 def fits(case, kind):
     """Whether a kind can run a case."""
+    if case.way == "floor" or "floor" in kind.ways:
+        return case.way in kind.ways
     if case.load in ("memory", "hold", "start"):
         return "daemon" in kind.ways and hasattr(kind, "background")
     return case.way in kind.ways and (case.load != "udp" or "udp" in kind.ways)

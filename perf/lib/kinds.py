@@ -13,6 +13,7 @@ import time
 
 from space import (GATEWAY4, GATEWAY6, HOST4, HOST6, SERVER4, SERVER6, Failure, read, wait_until)
 
+FLOOR = "perf/taploom-floor"
 TAPJOIN = "tests/tools/tapjoin"
 PORTS = (5001, 5002)  # the load's, forwarded where a case asks for that
 VETH4, VETH6 = "10.203.0", "fd00:203::"
@@ -205,6 +206,22 @@ class Slirp(Daemon):
                     raise Failure(f"slirp4netns doesn't forward port {port}")
 
 
+class Floor(Kind):
+    """The least that a GB into a namespace can cost: it receives, and writes 64 KiB frames to a tap."""
+
+    ways = {"floor"}
+
+    def run(self, world, start_load):
+        """Runs it beside a load that start_load() begins; returns what it printed."""
+        world.host.ip("tuntap add dev eth0 mode tap vnet_hdr")
+        process = world.start(world.host, os.path.join(self.build, FLOOR), str(PORTS[0]), "eth0")
+        wait_until(lambda: f":{PORTS[0]:04X} " in read(f"/proc/{process.pid}/net/tcp"), 5, "the floor program")
+        world.host.ip(f"link set eth0 netns {world.guest.name}")
+        world.guest.ip("link set eth0 mtu 1500 up")
+        start_load()
+        return json.loads(process.communicate(timeout=60)[0])
+
+
 def time_start(kind, world, case):
     """Milliseconds from execve() to a daemon that says that all is ready."""
     if isinstance(kind, Stream):
@@ -222,7 +239,7 @@ def time_start(kind, world, case):
 
 def all_kinds(taploom, build, peers, shards):
     """Every kind that can run here. peers: (KIND, PATH) pairs beside those installed; shards: numbers to vary."""
-    kinds = [Direct("direct", build)]
+    kinds = [Direct("direct", build), Floor("floor", build)]
     if shutil.which("socat"):
         kinds.append(Socat("socat", build))
     for number in shards or [None]:

@@ -15,7 +15,7 @@ import subprocess
 import time
 
 from kinds import PORTS, TAPJOIN, time_start
-from space import Failure, World, cpu_seconds, listening, resident_kib, stop, tree, wait_until
+from space import HOST4, Failure, World, cpu_seconds, listening, resident_kib, stop, tree, wait_until
 
 LOAD = "perf/taploom-load"
 PORT = PORTS[0]
@@ -228,12 +228,23 @@ def _measure(world, bench, case, kind, pids, strace):
     return result
 
 
+def _run_floor(world, bench, kind):
+    def load():
+        client = world.start(world.server, bench.load, "bulk", "-c", HOST4, "-p", str(PORT), "-s",
+                             "-t", str(bench.seconds), "-o", str(bench.omit))
+        _finish(client, bench.seconds + 20)
+    seen = kind.run(world, load)
+    return {"rate": seen["received"] * 8e-9 / (bench.seconds + bench.omit), "cpu": seen["cpu_s_per_gb"]}
+
+
 def run_once(bench, case, kind, strace=False):
     """Runs a case; never raises for what the kind or the load did: that is in "error"."""
     try:
         with World(case.congestion) as world:
             if case.load == "start":
                 return {"rate": time_start(kind, world, case)}
+            if case.way == "floor":
+                return _run_floor(world, bench, kind)
             pids = kind.join(world, case)
             result = _measure(world, bench, case, kind, pids, strace)
             if hasattr(kind, "check_alive"):
