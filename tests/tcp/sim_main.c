@@ -62,7 +62,8 @@ static void choose_sock(struct world *w, bool lossless)
 	s->pause = rng_chance(r, 200) ? rng_below(r, 50) : 0;
 	s->pause_us = rng_log(r, 1000, 3000000);
 	s->fin_event = rng_chance(r, 500);
-	s->peer_total = rng_chance(r, 100) ? 0 : rng_log(r, 1, rng_chance(r, 50) ? 2000000 : 120000);
+	s->peer_total =
+		rng_chance(r, 100) ? 0 : rng_log(r, 1, rng_chance(r, 50) ? 2000000 : 120000);
 	s->peer_fin = true;
 	if (!lossless && rng_chance(r, 300))
 		s->eagain = rng_below(r, 300);
