@@ -145,7 +145,7 @@ def _run_neper(world, bench, case, ends):
     program = os.path.join(bench.neper, "tcp_crr" if case.reconnect else "tcp_rr")
     seconds = max(1, round(bench.seconds + bench.omit))
     common = [program, f"-{case.version}", "-C", str(CONTROL_PORT), "-P", str(PORT), "-F", str(case.n),
-              "-l", str(seconds)]
+              "-l", str(seconds), "--nolog"]
     listener = world.start(ends.listener, *common)
     wait_until(lambda: listening(listener.pid, CONTROL_PORT, "tcp"), 5, "neper's listener")
     client = world.start(ends.client, *common, "-c", "-H", ends.address, "-p", "50,99")

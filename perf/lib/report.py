@@ -22,10 +22,12 @@ def table(cases, summaries):
             if name != case.name or one.failed:
                 continue
             low, high = one.range
-            share = compare(one, direct)["rate"] if direct and not direct.failed and label != "direct" else None
+            known = direct and not direct.failed and label != "direct"
+            share = compare(one, direct)["rate"] if known else None
             rows.append((name, label, number(one["rate"]), case.unit, number(low), number(high), number(share),
                          number(one["cpu"]), number(one["client_cpu"]),
-                         case.cpu_unit if one["client_cpu"] is not None else "", number(one["p50_us"]), number(one["p99_us"]), number(one["syscalls"]),
+                         case.cpu_unit if one["client_cpu"] is not None else "", number(one["p50_us"]),
+                         number(one["p99_us"]), number(one["syscalls"]),
                          number(one["retrans_guest"]), number(one["retrans_host"]),
                          number(one["longest_gap_ms"])))
     return markdown(HEAD, rows)

@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 
-from cases import all_cases, fits  # noqa: F401: passed on
+from cases import all_cases
 from kinds import all_kinds
 from measure import Bench, check_machine
 from space import Failure
@@ -26,7 +26,8 @@ def add_options(parser, seconds=5.0):
     parser.add_argument("--build", default=os.path.join(ROOT, "build", "release"), metavar="DIR",
                         help="where all was built; default build/release")
     parser.add_argument("--taploom", metavar="PATH", help="another taploom than that of the build")
-    parser.add_argument("--neper", metavar="DIR", help="where tcp_rr and tcp_crr are; default: PATH, else own generator")
+    parser.add_argument("--neper", metavar="DIR", 
+                        help="where tcp_rr and tcp_crr are; default: PATH, else own generator")
     parser.add_argument("--peer", action="append", default=[], type=_peer, metavar="KIND=PATH",
                         help="a further passt, pasta or slirp4netns")
     parser.add_argument("--kind", action="append", default=[], metavar="GLOB", help="kinds to run; default all")
@@ -42,7 +43,8 @@ def choose(options):
     shards = [int(part) for part in options.shards.split(",") if part]
     every = all_cases(tuple(options.cc.split(",")))
     try:
-        kinds = all_kinds(options.taploom or os.path.join(options.build, "taploom"), options.build, options.peer, shards)
+        taploom = options.taploom or os.path.join(options.build, "taploom")
+        kinds = all_kinds(taploom, options.build, options.peer, shards)
     except Failure as failure:
         sys.exit(f"{sys.argv[0]}: {failure}")
     names = select([case.name for case in every], [] if getattr(options, "all", False) else options.case)
