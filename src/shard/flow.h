@@ -8,6 +8,8 @@
 #pragma once
 
 #include "list.h"
+#include "pollee.h"
+#include "splice.h"
 #include "tcp.h"
 #include "wheel.h"
 
@@ -20,13 +22,6 @@ struct shard;
 struct runtime;
 struct udp_port;
 struct dgram_peer;
-
-/* What a descriptor in a shard's epoll belongs to; the first member of each such struct. */
-enum pollee_kind { POLL_WAKE, POLL_TIMER, POLL_SOURCE, POLL_LISTENER, POLL_UDP_LISTENER, POLL_FLOW };
-
-struct pollee {
-	enum pollee_kind kind;
-};
 
 /* A UDP or echo flow: one per guest address and port (RFC 4787: endpoint-independent mapping). */
 struct dgram {
@@ -71,6 +66,7 @@ struct flow {
 	union {
 		struct tcp tcp;
 		struct dgram dgram;
+		struct splice splice;
 	};
 
 	struct cds_wfcq_node reclaim_node; /* on the way back */
@@ -92,6 +88,9 @@ struct flow *flow_find(const struct runtime *rt, const struct flow_key *key, uin
 struct flow *flow_take(struct shard *shard, const struct flow_key *key, uint32_t hash);
 /* Gives back an entry that was never published. */
 void flow_give(struct shard *shard, struct flow *flow);
+
+/* The same where its memory may be another shard's. */
+void flow_give_home(struct shard *shard, struct flow *flow);
 
 /* Makes it findable. Returns the flow that was there already (the caller gives its own back), or this one. */
 struct flow *flow_publish(struct shard *shard, struct flow *flow);

@@ -144,10 +144,17 @@ bool shard_give_flow(struct shard *shard, struct flow *flow, unsigned int owner)
 
 static void run_flow(struct shard *shard, struct flow *flow)
 {
+	if (flow->key.proto == FLOW_SPLICE) {
+		splice_run(shard, flow);
+		return;
+	}
 	bool room = flow->key.proto == FLOW_TCP ? tcp_run(shard, flow) : dgram_run(shard, flow);
 
-	if (!room && !flow->closed && list_is_empty(&flow->touched))
-		list_append(&shard->waiting, &flow->touched);
+	if (room || flow->closed || !list_is_empty(&flow->touched))
+		return;
+	/* Without a guest there is no room and nothing here makes some: then only the transport's word helps. */
+	shard->retry |= shard->tx->blocked;
+	list_append(&shard->waiting, &flow->touched);
 }
 
 static void run_touched(struct shard *shard)
@@ -167,6 +174,10 @@ void shard_own(struct shard *shard, struct flow *flow)
 /* A flow came from another shard: accepted there, or moved. */
 static void adopt_flow(struct shard *shard, struct flow *flow)
 {
+	if (flow->key.proto == FLOW_SPLICE) {
+		splice_adopt(shard, flow);
+		return;
+	}
 	shard_own(shard, flow);
 	if (!flow->fresh)
 		count_add(&shard->counters, COUNT_FLOWS_MOVED, 1);
@@ -326,6 +337,8 @@ static void run_timers(struct shard *shard)
 
 		if (flow->key.proto == FLOW_TCP)
 			tcp_timer(shard, flow);
+		else if (flow->key.proto == FLOW_SPLICE)
+			splice_timer(shard, flow);
 		else
 			dgram_timer(shard, flow);
 	}
@@ -354,6 +367,9 @@ static void run_event(struct shard *shard, const struct epoll_event *ev)
 	case POLL_UDP_LISTENER:
 		udp_listener_event(shard, (struct udp_listener *)(void *)pollee);
 		break;
+	case POLL_SPLICE:
+		splice_event(shard, (struct splice_side *)(void *)pollee, ev->events);
+		break;
 	case POLL_FLOW:
 		flow = (struct flow *)(void *)pollee;
 		if (flow->closed || flow_owner(flow) != shard->id || flow->fd < 0)
@@ -381,7 +397,9 @@ static void flush(struct shard *shard)
 {
 	if (!tx_flush(shard->tx))
 		return;
-	list_splice(&shard->again, &shard->waiting);
+	if (shard->retry)
+		list_splice(&shard->again, &shard->waiting);
+	shard->retry = false;
 	if (dgram_resume(shard))
 		tx_flush(shard->tx);
 }
@@ -394,10 +412,12 @@ static void turn(struct shard *shard, const struct epoll_event *events, int n_ev
 	count_add(&shard->counters, COUNT_LOOPS, 1);
 	if (atomic_load_explicit(&shard->tx_ready, memory_order_relaxed)) {
 		atomic_store_explicit(&shard->tx_ready, false, memory_order_seq_cst);
+		shard->retry = true;
 		flush(shard);
 	}
 	list_splice(&shard->touched, &shard->again);
 	flow_reclaim(shard);
+	splice_turn(shard);
 	for (int i = 0; i < n_events; i++)
 		run_event(shard, &events[i]);
 	for (unsigned int i = 0; i < shard->n_rings; i++)
@@ -444,7 +464,7 @@ void shard_leave(struct shard *shard)
 /* Whether there is work that no descriptor will tell of. */
 static bool has_work(const struct shard *shard)
 {
-	return shard->more_sources || !list_is_empty(&shard->again) || !rings_are_empty(shard) ||
+	return shard->more_sources || splice_has_work(shard) || !list_is_empty(&shard->again) || !rings_are_empty(shard) ||
 	       atomic_load_explicit(&shard->tx_ready, memory_order_relaxed);
 }
 
@@ -636,6 +656,7 @@ int shard_new(struct shard **out, struct runtime *rt, unsigned int id, struct tx
 	ret = make_descriptors(shard);
 	ret = ret ? ret : map_pools(shard);
 	ret = ret ? ret : flow_table_init(&shard->table, shard->n_flows);
+	ret = ret ? ret : splicer_init(shard);
 	ret = ret ? ret : dgrams_init(shard);
 	if (ret) {
 		shard_free(shard);
@@ -660,6 +681,7 @@ void shard_free(struct shard *shard)
 			close(fds[i]);
 	}
 	dgrams_free(shard);
+	splicer_free(shard);
 	flow_table_free(&shard->table);
 	pool_free(&shard->pool);
 	unmap(shard->flows, shard->n_flows * sizeof(struct flow));
@@ -714,6 +736,8 @@ static void reset_flows(struct shard *shard)
 
 		if (flow->key.proto == FLOW_TCP)
 			tcp_abort(shard, flow, false);
+		else if (flow->key.proto == FLOW_SPLICE)
+			splice_abort(shard, flow);
 		else
 			dgram_close(shard, flow);
 	}

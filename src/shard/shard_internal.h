@@ -66,6 +66,7 @@ struct shard {
 	struct list touched;    /* flows to be run before this turn ends */
 	struct list again;      /* flows to be run with the next turn, without a wait */
 	struct list waiting;    /* flows to be run when the guest's side has room */
+	bool retry;             /* some wait only for the batch to go out, of which nobody tells */
 	struct source_slot sources[2 * MAX_QUEUES];
 	bool more_sources;      /* a source has more to read: do not block */
 	struct flow *last_flow; /* of the batch: consecutive frames are often of one flow */
@@ -81,6 +82,7 @@ struct shard {
 	uint64_t challenge_second;  /* of the limit on challenge ACKs */
 	uint32_t challenges;
 	void *dgrams;    /* struct dgrams: the UDP and echo side's own */
+	struct splicer *splicer; /* of spliced connections */
 	void *fragments; /* struct fragments: reassembly's own */
 };
 
