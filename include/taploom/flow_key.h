@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 /* The key's protocol; UDP and echo flows have no peer in their key (see docs/architecture.md). */
-enum flow_proto { FLOW_TCP = 1, FLOW_UDP, FLOW_ECHO, FLOW_FRAGMENT };
+enum flow_proto { FLOW_TCP = 1, FLOW_UDP, FLOW_ECHO, FLOW_FRAGMENT, FLOW_SPLICE, FLOW_SPLICE_UDP };
 
 struct flow_key {
 	struct ip_addr guest;

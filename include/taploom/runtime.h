@@ -19,6 +19,7 @@ struct listener;
 struct shard;
 struct tx;
 struct control;
+struct ns_sockets;
 
 #define STEERING_BUCKETS 256
 
@@ -44,6 +45,8 @@ struct runtime {
 	struct control *control;
 
 	struct listener *listeners;       /* control's alone: those that are open */
+	const struct ns_sockets *ns_sockets; /* of the guest's namespace; NULL: there is none */
+
 	struct listener *spare_listeners; /* and those that may be used again */
 
 	struct udp_ports *udp_ports; /* forwarded UDP ports, by the guest's; the entries have their own rules */

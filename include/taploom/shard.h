@@ -67,6 +67,9 @@ void shard_wake_tx(struct shard *shard);
  * reader thread; returns when every shard has done it. */
 void shards_reset_flows(struct runtime *rt);
 
+/* The namespace has sockets again, see ns_sockets.h. Any thread. */
+void shard_ns_refilled(struct shard *shard);
+
 struct listener;
 struct port_map;
 
@@ -76,6 +79,13 @@ struct port_map;
  */
 int shards_listen(struct runtime *rt, uint8_t proto, const struct port_map *map, uint16_t port,
 		  struct listener **out) ON_CONTROL;
+/*
+ * The other direction: a listening (TCP) or bound (UDP) socket of the guest's namespace, for a port of the host's
+ * loopback. fd: from shards_ns_socket(), the shards' from now on, also if this fails.
+ */
+int shards_listen_ns(struct runtime *rt, uint8_t proto, int fd, uint16_t target, struct listener **out) ON_CONTROL;
+/* Makes such a socket, bound to loopback in the calling thread's namespace. A descriptor or -errno. Any thread. */
+int shards_ns_socket(uint8_t proto, enum ip_version version, uint16_t port);
 void shards_unlisten(struct runtime *rt, struct listener *listener) ON_CONTROL;
 /* Closes all: the ports are free for others at once. */
 void shards_unlisten_all(struct runtime *rt) ON_CONTROL;

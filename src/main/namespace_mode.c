@@ -60,7 +60,8 @@ int namespace_start_thread(struct namespace_mode *mode)
 
 	if (!(privileges_get() & PRIVILEGE(CAP_SYS_ADMIN)))
 		error = netns_join_user(&mode->ns);
-	return error ? error : ns_thread_start(&mode->thread, &mode->ns, mode->rt->n_shards, cpu, NULL, NULL);
+	return error ? error : ns_thread_start(&mode->thread, &mode->ns, mode->rt->n_shards, cpu,
+					       ns_ports_refilled, mode->rt);
 }
 
 static int open_port(void *arg, uint8_t proto, uint16_t port)
@@ -68,8 +69,13 @@ static int open_port(void *arg, uint8_t proto, uint16_t port)
 	struct namespace_mode *mode = arg;
 	const struct port_map map = { .first = port, .last = port, .target = port, .weak = true };
 
+	int error;
+
 	role_is_control();
-	return shards_listen(mode->rt, proto, &map, port, &mode->auto_open[proto == IPPROTO_UDP][port]);
+	error = shards_listen(mode->rt, proto, &map, port, &mode->auto_open[proto == IPPROTO_UDP][port]);
+	if (!error)
+		ns_ports_note_host(mode->ports, proto, port, true);
+	return error;
 }
 
 static void close_port(void *arg, uint8_t proto, uint16_t port)
@@ -81,6 +87,7 @@ static void close_port(void *arg, uint8_t proto, uint16_t port)
 	if (*slot)
 		shards_unlisten(mode->rt, *slot);
 	*slot = NULL;
+	ns_ports_note_host(mode->ports, proto, port, false);
 }
 
 static int open_scan(void *sockets)
@@ -104,11 +111,13 @@ static int follow_ports(struct namespace_mode *mode, struct control *control) ON
 	error = ns_thread_call(mode->thread, open_scan, &in.sockets);
 	error = error ? error : auto_ports_new(&mode->ports_in, &in);
 	error = error ? error : auto_ports_hook(mode->ports_in, control);
-	if (error)
+	if (error) {
 		log_error("Couldn't look for listening ports in the namespace: %s", strerror(-error));
-	else
-		auto_ports_look(mode->ports_in);
-	return error;
+		return error;
+	}
+	auto_ports_set_own(mode->ports_in, ns_ports_own(mode->ports));
+	auto_ports_look(mode->ports_in);
+	return 0;
 }
 
 static bool command_ended(struct control_hook *hook)
@@ -131,7 +140,10 @@ static bool namespace_gone(struct control_hook *hook)
 
 int namespace_hook(struct namespace_mode *mode, struct control *control)
 {
-	int error = follow_ports(mode, control);
+	int error = ns_ports_new(&mode->ports, mode->rt, mode->thread);
+
+	error = error ? error : follow_ports(mode, control);
+	error = error ? error : ns_ports_follow(mode->ports, control);
 
 	if (!error && mode->ns.command_fd >= 0) {
 		mode->command_hook = (struct control_hook){ mode->ns.command_fd, command_ended, mode };
@@ -161,6 +173,8 @@ void namespace_close(struct namespace_mode *mode)
 		free(mode->auto_open[i]);
 	if (mode->watch)
 		netns_watch_free(mode->watch);
+	if (mode->ports)
+		ns_ports_free(mode->ports);
 	if (mode->thread)
 		ns_thread_stop(mode->thread);
 	netns_close(&mode->ns);

@@ -11,6 +11,7 @@
 #include "netns.h"
 #include "netns_watch.h"
 #include "network.h"
+#include "ns_ports.h"
 #include "ns_thread.h"
 
 struct namespace_mode {
@@ -19,6 +20,7 @@ struct namespace_mode {
 	struct tap_device tap;
 	struct netns_watch *watch;
 	struct ns_thread *thread;
+	struct ns_ports *ports;         /* what shards need of the namespace */
 	struct auto_ports *ports_in;    /* -t and -u auto */
 	struct listener **auto_open[2]; /* by port: those that ports_in opened, of TCP and UDP */
 	struct control_hook command_hook, watch_hook;

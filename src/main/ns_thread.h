@@ -16,11 +16,10 @@
 #pragma once
 
 #include "taploom/config.h"
+#include "taploom/ns_sockets.h"
 #include "taploom/thread.h"
 
 #include "netns.h"
-
-enum ns_socket { NS_TCP4, NS_TCP6, NS_UDP4, NS_UDP6, NS_SOCKETS };
 
 struct ns_thread;
 

@@ -35,7 +35,7 @@ void flow_table_free(struct flow_table *table)
 
 static int match(struct cds_lfht_node *node, const void *key)
 {
-	struct flow *flow = caa_container_of(node, struct flow, node);
+	struct flow *flow = LIST_ENTRY(node, struct flow, node);
 
 	RCU_NOTE_LOOKUP(flow);
 	return flow_key_eq(&flow->key, key);
@@ -53,7 +53,7 @@ struct flow *flow_find(const struct runtime *rt, const struct flow_key *key, uin
 
 	cds_lfht_lookup(home(rt, hash), hash, match, key, &iter);
 	node = cds_lfht_iter_get_node(&iter);
-	return node ? caa_container_of(node, struct flow, node) : NULL;
+	return node ? LIST_ENTRY(node, struct flow, node) : NULL;
 }
 
 static struct flow *fresh_entry(struct shard *shard)
@@ -115,15 +115,29 @@ struct flow *flow_publish(struct shard *shard, struct flow *flow)
 	node = cds_lfht_add_unique(home(shard->rt, flow->hash), flow->hash, match, &flow->key, &flow->node);
 	if (node == &flow->node)
 		count_add(&shard->counters, COUNT_FLOWS_OPENED, 1);
-	return caa_container_of(node, struct flow, node);
+	return LIST_ENTRY(node, struct flow, node);
 }
 
 /* On call_rcu's thread: no reader can hold the entry any more, so it goes back to where its memory is. */
 static void reclaimed(struct rcu_head *head)
 {
-	struct flow *flow = caa_container_of(head, struct flow, reclaim);
+	struct flow *flow = LIST_ENTRY(head, struct flow, reclaim);
 	struct shard *memory = flow->memory;
 
+	RCU_NOTE_RECLAIM(flow);
+	cds_wfcq_node_init(&flow->reclaim_node);
+	RCU_NOTE_PUBLISH(flow);
+	cds_wfcq_enqueue(&memory->reclaim_head, &memory->reclaim_tail, &flow->reclaim_node);
+}
+
+void flow_give_home(struct shard *shard, struct flow *flow)
+{
+	struct shard *memory = flow->memory;
+
+	if (memory == shard) {
+		flow_give(shard, flow);
+		return;
+	}
 	cds_wfcq_node_init(&flow->reclaim_node);
 	RCU_NOTE_PUBLISH(flow);
 	cds_wfcq_enqueue(&memory->reclaim_head, &memory->reclaim_tail, &flow->reclaim_node);
@@ -153,7 +167,7 @@ void flow_reclaim(struct shard *shard)
 
 		if (node == CDS_WFCQ_WOULDBLOCK)
 			break;
-		flow = caa_container_of(node, struct flow, reclaim_node);
+		flow = LIST_ENTRY(node, struct flow, reclaim_node);
 		RCU_NOTE_RECLAIM(flow);
 		flow_give(shard, flow);
 	}

@@ -26,6 +26,7 @@ struct listener {
 	struct pollee pollee;
 	_Atomic int fd;           /* written by control; -1: closed, or UDP */
 	_Atomic uint16_t target;  /* the guest's port; written by control before fd */
+	_Atomic bool outward;     /* it is in the namespace, for ports of the host; written by control before fd */
 	struct udp_listener *udp; /* the whole of it, for UDP */
 	struct listener *next;    /* among the open or the spare ones */
 };
@@ -114,7 +115,15 @@ static struct listener *take_listener(struct runtime *rt)
 		return NULL;
 	listener->pollee.kind = POLL_LISTENER;
 	listener->fd = -1;
+	listener->outward = false;
 	return listener;
+}
+
+static void open_listener(struct runtime *rt, struct listener *listener, struct listener **out)
+{
+	listener->next = rt->listeners;
+	rt->listeners = listener;
+	*out = listener;
 }
 
 int shards_listen(struct runtime *rt, uint8_t proto, const struct port_map *map, uint16_t port, struct listener **out)
@@ -136,10 +145,52 @@ int shards_listen(struct runtime *rt, uint8_t proto, const struct port_map *map,
 		shards_unlisten(rt, listener);
 		return ret;
 	}
-	listener->next = rt->listeners;
-	rt->listeners = listener;
-	*out = listener;
+	open_listener(rt, listener, out);
 	return 0;
+}
+
+int shards_listen_ns(struct runtime *rt, uint8_t proto, int fd, uint16_t target, struct listener **out)
+{
+	struct listener *listener = take_listener(rt);
+	int ret = proto == IPPROTO_TCP ? 0 : -EPROTONOSUPPORT;
+
+	if (!listener) {
+		close(fd);
+		return -ENOMEM;
+	}
+	atomic_store(&listener->target, target);
+	atomic_store(&listener->outward, true);
+	listener->fd = fd;
+	ret = ret ? ret : watch(rt, listener, true, target);
+	if (ret) {
+		shards_unlisten(rt, listener);
+		return ret;
+	}
+	open_listener(rt, listener, out);
+	return 0;
+}
+
+int shards_ns_socket(uint8_t proto, enum ip_version version, uint16_t port)
+{
+	static const uint8_t loopback4[4] = { 127, 0, 0, 1 };
+	struct endpoint e = { .port = port };
+	int type = proto == IPPROTO_TCP ? SOCK_STREAM : SOCK_DGRAM, error;
+	int fd = socket(version == IP4 ? AF_INET : AF_INET6, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	struct sockaddr_storage sa;
+
+	if (fd < 0)
+		return -errno;
+	e.addr = version == IP4 ? ip4_addr_of(loopback4) : ip6_addr_of(&in6addr_loopback);
+	if (proto == IPPROTO_TCP) {
+		set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+		conn_socket_options(fd, false);
+	}
+	if (bind(fd, (struct sockaddr *)&sa, sockaddr_of(&e, 0, &sa)) || (proto == IPPROTO_TCP && listen(fd, BACKLOG))) {
+		error = errno;
+		close(fd);
+		return -error;
+	}
+	return fd;
 }
 
 void shards_unlisten(struct runtime *rt, struct listener *listener)
@@ -228,12 +279,22 @@ static void refuse(struct shard *shard, int fd)
 	hostsock_abort(fd);
 }
 
+/* Whether it goes socket to socket; then it has begun. */
+static bool accepted_splice(struct shard *shard, int fd, const struct sockaddr_storage *sa, const struct listener *listener)
+{
+	struct endpoint peer, dst;
+
+	if (!endpoint_of(sa, &peer) || !splice_wanted(shard, &peer.addr, listener->target, listener->outward, &dst))
+		return false;
+	splice_accept(shard, fd, &dst, listener->outward);
+	return true;
+}
+
 static void accepted(struct shard *shard, int fd, const struct sockaddr_storage *sa, uint16_t target)
 {
 	struct flow_key key;
 	struct flow *flow;
 
-	count_add(&shard->counters, COUNT_ACCEPTED, 1);
 	if (shard->rt->config->no_tcp || !key_of(shard, sa, target, &key)) {
 		refuse(shard, fd);
 		return;
@@ -267,6 +328,8 @@ void listener_accept(struct shard *shard, struct listener *listener)
 				shard_out_of_fds(shard);
 			return;
 		}
-		accepted(shard, fd, &sa, listener->target);
+		count_add(&shard->counters, COUNT_ACCEPTED, 1);
+		if (!accepted_splice(shard, fd, &sa, listener))
+			accepted(shard, fd, &sa, listener->target);
 	}
 }
