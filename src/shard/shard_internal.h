@@ -79,6 +79,9 @@ struct shard {
 	struct counters counters;
 	bool peek_off[IP_VERSIONS]; /* whether the kernel has SO_PEEK_OFF for TCP */
 	uint8_t *discard;           /* HOSTSOCK_DISCARD_SIZE bytes, never read */
+	uint32_t bulk_period;       /* flows that send much are counted by periods ... */
+	uint32_t bulk_flows;        /* ... in the present one ... */
+	uint32_t bulk_before;       /* ... and in the one before */
 	uint64_t challenge_second;  /* of the limit on challenge ACKs */
 	uint32_t challenges;
 	void *dgrams;    /* struct dgrams: the UDP and echo side's own */

@@ -137,6 +137,7 @@ struct tcp {
 	uint32_t reserved;    /* bytes of the pool that rcv_adv promises */
 	uint32_t send_room;   /* as hostsock_info() said when last asked ... */
 	uint32_t given;       /* ... and bytes given to the socket since */
+	uint32_t bulk_period;  /* in which it was last counted as sending much */
 	uint32_t delivered_ce; /* segments that the peer said met congestion, as last told */
 	struct list queue;    /* struct chunk, sorted: in order up to rcv_nxt, then islands */
 	uint32_t queued;      /* bytes in it */

@@ -7,9 +7,18 @@
  */
 #include "tcp_internal.h"
 
+#define GUEST_QUEUE_FRAMES 700u /* of the 1,000 that a tap device's queue has by default */
+#define GUEST_QUEUE_LEAST 32u   /* frames per flow, however many there are */
+#define BULK_PERIOD_SHIFT 17    /* 131 ms, of microseconds; an odd number of them, so that 0 is none */
+
 static uint32_t min_u32(uint32_t a, uint32_t b)
 {
 	return a < b ? a : b;
+}
+
+static uint32_t max_u32(uint32_t a, uint32_t b)
+{
+	return a > b ? a : b;
 }
 
 /* The bytes of the pool that this flow may be promised: less as the pool fills, so that all get some. */
@@ -50,11 +59,41 @@ static void ask_socket(struct flow *flow)
 	flow->tcp.delivered_ce = info.delivered_ce;
 }
 
+/* Counts a flow once per period as one of those that send much. */
+static void note_bulk(struct shard *shard, struct tcp *tcp)
+{
+	uint32_t period = 2 * (uint32_t)(shard->now_us >> BULK_PERIOD_SHIFT) + 1;
+
+	if (shard->bulk_period != period) {
+		shard->bulk_before = shard->bulk_period + 2 == period ? shard->bulk_flows : 0;
+		shard->bulk_flows = 0;
+		shard->bulk_period = period;
+	}
+	if (tcp->bulk_period != period)
+		shard->bulk_flows++;
+	tcp->bulk_period = period;
+}
+
+/*
+ * What the guest's own queue holds of one flow: a guest on the stream may be a tap device, which drops what does not
+ * fit. The flows that send share it; those of other shards are taken to be as many.
+ */
+static uint32_t guest_queue_share(const struct shard *shard, const struct tcp *tcp)
+{
+	uint32_t flows = shard->bulk_before > shard->bulk_flows ? shard->bulk_before : shard->bulk_flows;
+	uint32_t frames = GUEST_QUEUE_FRAMES;
+
+	if (shard->rt->config->mode != MODE_STREAM)
+		return UINT32_MAX;
+	flows = flows > 1 ? flows * shard->rt->n_shards : 1;
+	return max_u32(frames / flows, GUEST_QUEUE_LEAST) * tcp->mss;
+}
+
 static uint32_t window_of(const struct shard *shard, const struct tcp *tcp)
 {
 	uint32_t room = tcp->send_room > tcp->given ? tcp->send_room - tcp->given : 0;
 	/* What the header can't express would look like news, and be told again and again. */
-	uint32_t most = min_u32(TCP_WINDOW_MAX, 65535u << tcp->rcv_shift);
+	uint32_t most = min_u32(min_u32(TCP_WINDOW_MAX, 65535u << tcp->rcv_shift), guest_queue_share(shard, tcp));
 	uint32_t window = min_u32(room + share_of(shard, tcp), most);
 	uint32_t waiting = backlog(tcp);
 
@@ -83,6 +122,7 @@ bool tcp_window_update(struct shard *shard, struct flow *flow)
 		return false;
 	}
 	tcp->bits &= ~(uint32_t)TCPB_WND_UPDATE;
+	note_bulk(shard, tcp);
 	ask_socket(flow);
 	window = window_of(shard, tcp);
 	/* RFC 9293 3.8.6.2.2: no silly windows (a large MSS may be more than there ever is), and no edge that goes back. */
