@@ -19,16 +19,20 @@ SIZES = {"kvm": 100_000_000, "tcg": 20_000_000}
 NO_OFFLOADS = ("csum=off,guest_csum=off,host_tso4=off,host_tso6=off,guest_tso4=off,guest_tso6=off,"
                "guest_ecn=off,host_ecn=off")
 
+# Linux posts buffers of 1526 bytes then, whatever the MTU: TCP is cut to them, what is larger can't arrive.
+SHORT_BUFFERS = "no-offloads-not-mergeable"
+TOO_LARGE = ("ping_large4", "ping_large6", "udp4", "udp6")
+
 # name: (queue pairs, shards, options of the device, in the everyday subset)
 MATRIX = {
     "plain": (1, 1, "", False),
     "one-pair-four-shards": (1, 4, "", True),
-    "two-pairs": (2, 2, "", True),
+    "two-pairs": (2, 2, "", False),
     "four-pairs-two-shards": (4, 2, "", False),
     "packed": (2, 2, "packed=on", True),
-    "not-mergeable": (1, 2, "mrg_rxbuf=off", True),
-    "no-offloads": (2, 2, NO_OFFLOADS, True),
-    "no-offloads-not-mergeable": (1, 1, NO_OFFLOADS + ",mrg_rxbuf=off", False),
+    "not-mergeable": (1, 2, "mrg_rxbuf=off", False),
+    "no-offloads": (2, 2, NO_OFFLOADS, False),
+    SHORT_BUFFERS: (1, 1, NO_OFFLOADS + ",mrg_rxbuf=off", False),
     "packed-not-mergeable": (1, 1, "packed=on,mrg_rxbuf=off", False),
     "no-events-no-indirect": (1, 2, "event_idx=off,indirect_desc=off", False),
     "packed-no-events": (2, 1, "packed=on,event_idx=off", False),
@@ -48,11 +52,20 @@ def device(path, pairs, options):
             "-device", card + ("," + options if options else "")]
 
 
-def report(row):
-    """Prints one line for a check of a row."""
-    def line(name, passed, detail, seconds):
-        print(f"{'ok' if passed else 'not ok'} {row}/{name}: {detail} ({seconds:.1f} s)", flush=True)
-    return line
+class Results:
+    """Prints one line for each check of a row, and counts those that failed."""
+
+    def __init__(self, row):
+        self.row = row
+        self.failed = 0
+
+    def add(self, name, passed, detail, seconds):
+        """One result, as guest.Guest.run_checks() gives it."""
+        if not passed and self.row == SHORT_BUFFERS and name in TOO_LARGE:
+            print(f"skipped {self.row}/{name}: larger than the guest's buffers", flush=True)
+            return
+        self.failed += not passed
+        print(f"{'ok' if passed else 'not ok'} {self.row}/{name}: {detail} ({seconds:.1f} s)", flush=True)
 
 
 def run_row(name, checks):
@@ -64,18 +77,17 @@ def run_row(name, checks):
                              "--shards", str(shards))
         values = guest.settings(net, size=size, checks=" ".join(checks))
         boot = guest.Guest(net, device(daemon.socket, pairs, options), values, MEMORY_MIB)
-        failed = boot.run_checks(report(name))
+        results = Results(name)
+        boot.run_checks(results.add)
         counters = daemon.counters()
-        line = report(name)
         for counter in ("rx-frames", "tx-frames", "frames-own", "frames-ring", "frames-inline",
                         "frames-forwarded", "tx-stalls"):
-            line("counter", True, f"{counter} {counters.get(counter)}", 0)
-        lies = counters.get("vring", {}).get("total", 0)
-        line("no_lie_was_seen", not lies, str(lies), 0)
-        failed += bool(lies)
-        if failed or daemon.process.poll() is not None:
+            print(f"{name}: {counter} {counters.get(counter)}", flush=True)
+        lies = counters.get("drop-vring", {}).get("total", 0)
+        results.add("no_lie_was_seen", not lies, str(lies), 0)
+        if results.failed or daemon.process.poll() is not None:
             print(daemon.log())
-            return failed + 1
+            return results.failed + 1
     return 0
 
 
