@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The window offered to the guest, with a socket that says what the test wants.
+ */
+#include "tcp_internal.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+static struct shard shard;
+static struct flow flow;
+static struct tcp *const tcp = &flow.tcp;
+static uint32_t room;
+static struct config config = {
+	.mode = MODE_NAMESPACE
+}; /* whose guest has no queue to be spared */
+static struct runtime rt = { .config = &config, .n_shards = 1 };
+
+void hostsock_info(int fd, struct hostsock_info *info)
+{
+	(void)fd;
+	*info = (struct hostsock_info){ .send_room = room, .send_window = room };
+}
+
+static int make(void **state)
+{
+	(void)state;
+	memset(&flow, 0, sizeof(flow));
+	memset(&shard.pool, 0, sizeof(shard.pool));
+	shard.pool.n_chunks = 16 * 100;
+	shard.rt = &rt;
+	tcp->mss = 1460;
+	tcp->rcv_shift = TCP_WSCALE;
+	tcp->rcv_nxt = tcp->host_nxt = tcp->last_ack = 0xffffff00u;
+	room = 100000;
+	tcp_window_init(&shard, &flow);
+	return 0;
+}
+
+#define SHARE TCP_SHARE_MAX /* the pool is large enough */
+
+static void the_window_is_room_and_share(void **state)
+{
+	(void)state;
+	assert_int_equal(tcp->rcv_adv - tcp->rcv_nxt, 100000 + SHARE);
+}
+
+static void what_goes_beyond_the_socket_is_reserved(void **state)
+{
+	(void)state;
+	assert_int_equal(tcp->reserved, SHARE);
+	assert_int_equal(shard.pool.reserved, SHARE);
+	tcp_window_release(&shard, &flow);
+	assert_int_equal(shard.pool.reserved, 0);
+}
+
+static void without_scaling_it_fits_the_field(void **state)
+{
+	(void)state;
+	tcp_window_release(&shard, &flow);
+	tcp->rcv_shift = 0;
+	tcp_window_init(&shard, &flow);
+	assert_int_equal(tcp->rcv_adv - tcp->rcv_nxt, 65535);
+}
+
+static void it_never_shrinks(void **state)
+{
+	uint32_t edge = tcp->rcv_adv;
+
+	(void)state;
+	room = 0;
+	tcp->bits |= TCPB_WND_UPDATE;
+	tcp_window_update(&shard, &flow);
+	assert_int_equal(tcp->rcv_adv, edge);
+	assert_int_equal(tcp->reserved, 100000 + SHARE);
+}
+
+static void it_moves_by_a_segment_at_least(void **state)
+{
+	uint32_t edge = tcp->rcv_adv;
+
+	(void)state;
+	room = 100000 + 1459;
+	tcp->bits |= TCPB_WND_UPDATE;
+	tcp_window_update(&shard, &flow);
+	assert_int_equal(tcp->rcv_adv, edge);
+	room = 100000 + 1460;
+	tcp->bits |= TCPB_WND_UPDATE;
+	tcp_window_update(&shard, &flow);
+	assert_int_equal(tcp->rcv_adv, edge + 1460);
+}
+
+static void what_waits_counts_against_it(void **state)
+{
+	(void)state;
+	tcp->rcv_nxt += 50000; /* taken, and not given to the socket */
+	room = 0;
+	tcp->bits |= TCPB_WND_UPDATE;
+	tcp_window_update(&shard, &flow);
+	assert_int_equal(tcp->rcv_adv - tcp->rcv_nxt, 100000 + SHARE - 50000);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(the_window_is_room_and_share, make),
+		cmocka_unit_test_setup(what_goes_beyond_the_socket_is_reserved, make),
+		cmocka_unit_test_setup(without_scaling_it_fits_the_field, make),
+		cmocka_unit_test_setup(it_never_shrinks, make),
+		cmocka_unit_test_setup(it_moves_by_a_segment_at_least, make),
+		cmocka_unit_test_setup(what_waits_counts_against_it, make),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
