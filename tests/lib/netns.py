@@ -145,8 +145,12 @@ class Net:
         if not offline:
             self.connect()
 
-    def connect(self):
+    def link(self):
+        """The devices h0 and r0, which are joined."""
         self.host.batch("link add h0 type veth peer name r0 netns %s\n" % self.remote.name)
+
+    def connect(self):
+        self.link()
         for ns, dev in ((self.host, "h0"), (self.remote, "r0")):
             ns.sysctl("net.ipv6.conf.%s.accept_dad" % dev, 0)
             ns.sysctl("net.ipv6.conf.%s.accept_ra" % dev, 0)
