@@ -26,7 +26,7 @@ def table(cases, summaries):
             share = compare(one, direct)["rate"] if known else None
             rows.append((name, label, number(one["rate"]), case.unit, number(low), number(high), number(share),
                          number(one["cpu"]), number(one["client_cpu"]),
-                         case.cpu_unit if one["client_cpu"] is not None else "", number(one["p50_us"]),
+                         case.cpu_unit if one["client_cpu"] or one["cpu"] else "", number(one["p50_us"]),
                          number(one["p99_us"]), number(one["syscalls"]),
                          number(one["retrans_guest"]), number(one["retrans_host"]),
                          number(one["longest_gap_ms"])))
