@@ -254,6 +254,8 @@ static void loop(struct control *control) ON_CONTROL
 
 			if (!hook->ready(hook))
 				control->ending = true;
+			/* What was answered may hold a queue's lock until it is flushed, and a hook may wait for shards. */
+			tx_flush(control->tx);
 		}
 		rcu_quiescent_state();
 	}

@@ -142,7 +142,7 @@ static bool resolv_conf_changed(struct network *network)
 	return any && memcmp(&before, &network->resolv, sizeof(before)) != 0;
 }
 
-static bool host_changed(struct network *network)
+static bool host_changed(struct network *network) ON_CONTROL
 {
 	struct host_net now;
 

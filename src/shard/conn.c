@@ -85,6 +85,7 @@ static void open_flow(struct shard *shard, struct frame *frame)
 		count_drop(&shard->counters, drop);
 		return;
 	}
+	tcp_recycle(shard);
 	flow = flow_take(shard, &frame->key, frame->hash);
 	if (!flow) {
 		tcp_refuse(shard, frame);
@@ -138,6 +139,7 @@ void conn_frame(struct shard *shard, struct frame *frame)
 	struct flow *flow = shard->last_flow;
 	unsigned int owner;
 
+	role_is_shard();
 	if (!flow || !flow_key_eq(&flow->key, &frame->key))
 		flow = flow_find(shard->rt, &frame->key, frame->hash);
 	if (flow) {

@@ -60,7 +60,7 @@ struct flow {
 	int fd;             /* owned; -1: none */
 	uint32_t events;    /* EPOLL* reported since the last run */
 	uint64_t moved_us;  /* when it last changed its owner */
-	struct list touched; /* in shard->touched, again or waiting */
+	struct list touched; /* in shard->touched, again, waiting or time_wait */
 	struct list owned;   /* in shard->owned */
 	struct timer timer;
 	union {

@@ -299,6 +299,7 @@ static void accepted(struct shard *shard, int fd, const struct sockaddr_storage 
 		refuse(shard, fd);
 		return;
 	}
+	tcp_recycle(shard);
 	flow = flow_take(shard, &key, flow_steer_hash(&key, &shard->rt->secret));
 	if (!flow) {
 		refuse(shard, fd);

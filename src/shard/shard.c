@@ -628,6 +628,7 @@ static void init_lists(struct shard *shard)
 	list_init(&shard->owned);
 	list_init(&shard->touched);
 	list_init(&shard->again);
+	list_init(&shard->time_wait);
 	list_init(&shard->waiting);
 	cds_wfcq_init(&shard->reclaim_head, &shard->reclaim_tail);
 	for (unsigned int i = 0; i < 2 * MAX_QUEUES; i++)

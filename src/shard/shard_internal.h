@@ -66,6 +66,7 @@ struct shard {
 	struct list touched;    /* flows to be run before this turn ends */
 	struct list again;      /* flows to be run with the next turn, without a wait */
 	struct list waiting;    /* flows to be run when the guest's side has room */
+	struct list time_wait;  /* TCP flows in that state, oldest first */
 	bool retry;             /* some wait only for the batch to go out, of which nobody tells */
 	struct source_slot sources[2 * MAX_QUEUES];
 	bool more_sources;      /* a source has more to read: do not block */
@@ -129,7 +130,7 @@ bool shard_give_flow(struct shard *shard, struct flow *flow, unsigned int owner)
 void shard_own(struct shard *shard, struct flow *flow);
 
 /* The owner is this shard by word of the one before: takes what that has sent ahead of the flow, then the flow. */
-void shard_await_flow(struct shard *shard, struct flow *flow);
+void shard_await_flow(struct shard *shard, struct flow *flow) ON_SHARD;
 
 /* Asks a flow's owner for it, as its frames come here. */
 void shard_ask_flow(struct shard *shard, struct flow *flow, unsigned int owner);

@@ -364,8 +364,11 @@ bool tcp_run(struct shard *shard, struct flow *flow)
 		room = run_open(shard, flow);
 	else if (flow->tcp.state != TCPS_TIME_WAIT)
 		run_handshake(shard, flow);
-	if (!flow->closed)
-		arm(shard, flow);
+	if (flow->closed)
+		return room;
+	arm(shard, flow);
+	if (flow->tcp.state == TCPS_TIME_WAIT && list_is_empty(&flow->touched))
+		list_append(&shard->time_wait, &flow->touched);
 	return room;
 }
 
@@ -379,9 +382,16 @@ void tcp_leave(struct shard *shard, struct flow *flow)
 	tcp_window_release(shard, flow);
 }
 
-void tcp_settle(struct shard *shard, struct flow *flow)
+void tcp_recycle(struct shard *shard)
 {
-	tcp_queue_settle(shard, flow);
+	struct list *node;
+
+	/* Before the last one is gone: an entry comes back after a grace period only. */
+	if (shard->flows_in_use < shard->n_flows - shard->n_flows / 8)
+		return;
+	node = list_take(&shard->time_wait);
+	if (node)
+		close_flow(shard, LIST_ENTRY(node, struct flow, touched));
 }
 
 /* A SYN or SYN-ACK was not answered in time. */
@@ -454,6 +464,9 @@ void tcp_timer(struct shard *shard, struct flow *flow)
 		if (*due && *due <= shard->now_us)
 			deadlines[i].run(shard, flow);
 	}
-	if (!flow->closed)
-		shard_touch(shard, flow);
+	if (flow->closed)
+		return;
+	if (flow->tcp.state == TCPS_TIME_WAIT)
+		list_remove(&flow->touched); /* from those that wait */
+	shard_touch(shard, flow);
 }

@@ -191,5 +191,5 @@ void tcp_abort(struct shard *shard, struct flow *flow, bool tell_guest);
 /* Answers a segment of no flow with a RST (RFC 9293 3.10.7.1). */
 void tcp_refuse(struct shard *shard, const struct frame *frame);
 
-/* Before the batch's bytes go: what is still lent is copied. Called by flows that move. */
-void tcp_settle(struct shard *shard, struct flow *flow);
+/* Makes room for a new flow, if few entries are left, by ending the flow that has waited longest in TIME_WAIT. */
+void tcp_recycle(struct shard *shard);

@@ -167,6 +167,7 @@ static void reject(struct shard *shard, struct flow *flow, struct frame *frame, 
 		if (!tcp_is(tcp, TCPB_KEEPALIVE) && flow->fd >= 0)
 			hostsock_keepalive(flow->fd);
 		tcp->bits |= TCPB_KEEPALIVE | TCPB_WND_UPDATE;
+		tcp->idle_due_us = shard->now_us + TCP_IDLE_US;
 		want_ack(tcp);
 	} else if (frame->payload_len && SEQ_LE(end, tcp->rcv_nxt)) {
 		count_add(&shard->counters, COUNT_TCP_DUP_RX, frame->payload_len);

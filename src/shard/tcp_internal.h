@@ -20,10 +20,9 @@
 #define TCP_RETRIES 15            /* as Linux' tcp_retries2 */
 #define TCP_SYN_RETRIES 6
 #define TCP_IDLE_US (7440ull * 1000000)  /* RFC 5382 REQ-5: at least 2 h 4 min */
-#define TCP_HALF_US (240ull * 1000000)   /* RFC 5382 REQ-5: transitory */
 #define TCP_CONNECT_US (140ull * 1000000) /* beyond what the host's own retries take */
-/* Twice the time that a segment lives on a link within one machine. */
-#define TCP_TIME_WAIT_US (2ull * 1000000)
+/* Long enough for five repetitions of a FIN: nothing else can be late on a link within one machine. */
+#define TCP_TIME_WAIT_US (10ull * 1000000)
 #define TCP_POLL_MIN_US 1000u
 #define TCP_POLL_MAX_US 1000000u
 #define TCP_PERSIST_MIN_US 200000u

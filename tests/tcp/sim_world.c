@@ -281,6 +281,7 @@ static void reset_shard(struct world *w, uint64_t now_us, size_t pool_bytes)
 	list_init(&shard->owned);
 	list_init(&shard->touched);
 	list_init(&shard->again);
+	list_init(&shard->time_wait);
 	list_init(&shard->waiting);
 	wheel_init(&shard->wheel, now_us);
 }
