@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Bounded byte cursors for the codecs. A cursor carries its bounds and latches the first overrun, so
- * that a codec reads or writes a whole structure and tests for success once. Numbers on the wire are
- * one-member structs: a forgotten byte swap does not compile.
+ * Bounded byte cursors for the codecs. A cursor carries its bounds and latches the first overrun,
+ * so that a codec reads or writes a whole structure and tests for success once. Numbers on the wire
+ * are one-member structs: a forgotten byte swap does not compile.
  */
 #pragma once
 
@@ -66,7 +66,8 @@ static inline void store_be32(void *p, uint32_t host)
 	memcpy(p, &v, sizeof(v));
 }
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "taploom is built for little-endian machines");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+	       "taploom is built for little-endian machines");
 
 /* A cursor over bytes to be read. After an overrun all reads give zero and in_ok() is false. */
 struct bytes_in {
@@ -137,7 +138,8 @@ static inline void in_copy(struct bytes_in *in, void *dst, size_t len)
 		memset(dst, 0, len);
 }
 
-/* A cursor over the next len bytes, for a nested structure; empty and overrun if they are not there. */
+/* A cursor over the next len bytes, for a nested structure; empty and overrun if they are not
+ * there. */
 static inline struct bytes_in in_sub(struct bytes_in *in, size_t len)
 {
 	const uint8_t *p = in_take(in, len);

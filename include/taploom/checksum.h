@@ -13,7 +13,8 @@
 /* Adds len bytes to a sum; a piece of odd length may only be the last. */
 uint64_t checksum_add(uint64_t sum, const void *bytes, size_t len);
 
-/* The pseudo-header of both versions (RFC 9293 3.1, RFC 8200 8.1); l4_len in bytes, proto IPPROTO_*. */
+/* The pseudo-header of both versions (RFC 9293 3.1, RFC 8200 8.1); l4_len in bytes, proto
+ * IPPROTO_*. */
 uint64_t checksum_pseudo(const struct ip_addr *src, const struct ip_addr *dst, uint8_t proto,
 			 uint32_t l4_len);
 

@@ -13,12 +13,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define MAX_SHARDS 64
-#define MAX_QUEUES 64
-#define MAX_DNS 3            /* nameservers per IP version, as in resolv.conf */
-#define MAX_SEARCH 6         /* search domains, as in resolv.conf */
-#define MAX_DOMAIN 256       /* bytes with the terminating NUL */
-#define MAX_PORT_MAPS 1024   /* ranges per protocol and direction */
+#define MAX_SHARDS    64
+#define MAX_QUEUES    64
+#define MAX_DNS	      3	   /* nameservers per IP version, as in resolv.conf */
+#define MAX_SEARCH    6	   /* search domains, as in resolv.conf */
+#define MAX_DOMAIN    256  /* bytes with the terminating NUL */
+#define MAX_PORT_MAPS 1024 /* ranges per protocol and direction */
 
 enum program_mode { MODE_STREAM, MODE_VHOST_USER, MODE_NAMESPACE };
 
@@ -33,7 +33,7 @@ enum port_mode {
 /* One range of forwarded ports: host ports first to last go to target and those after it. */
 struct port_map {
 	struct ip_addr addr;   /* bind address; unset: both versions */
-	bool v6_only;          /* addr is "::": IPv6 only, not both versions */
+	bool v6_only;	       /* addr is "::": IPv6 only, not both versions */
 	char ifname[IFNAMSIZ]; /* bind to this interface; "": any */
 	uint16_t first;
 	uint16_t last;
@@ -65,8 +65,8 @@ struct config {
 	struct ip_addr addr[IP_VERSIONS];
 	uint8_t prefix_len[IP_VERSIONS]; /* 0: by the host or the address' class */
 	struct ip_addr gateway[IP_VERSIONS];
-	char ifname[IFNAMSIZ];                  /* -i: template interface */
-	char outbound_if[IP_VERSIONS][IFNAMSIZ]; /* --outbound-if4, --outbound-if6 */
+	char ifname[IFNAMSIZ];			   /* -i: template interface */
+	char outbound_if[IP_VERSIONS][IFNAMSIZ];   /* --outbound-if4, --outbound-if6 */
 	struct ip_addr outbound_addr[IP_VERSIONS]; /* -o */
 	struct eth_addr our_mac;
 	bool our_mac_set;
@@ -76,13 +76,14 @@ struct config {
 	/* Names. */
 	struct ip_addr dns[2 * MAX_DNS];
 	unsigned int n_dns;
-	bool dns_set;  /* -D was given, "none" included: resolv.conf is not read for addresses */
+	bool dns_set; /* -D was given, "none" included: resolv.conf is not read for addresses */
 	struct domain search[MAX_SEARCH];
 	unsigned int n_search;
 	bool search_set; /* -S was given, "none" included */
 	bool no_dhcp_dns, no_dhcp_search;
 	struct ip_addr dns_forward[IP_VERSIONS]; /* the guest asks here ... */
-	struct ip_addr dns_host[IP_VERSIONS];    /* ... and the host's resolver is there; unset: the first of resolv.conf */
+	struct ip_addr dns_host[IP_VERSIONS];	 /* ... and the host's resolver is there; unset: the
+						    first of resolv.conf */
 	char hostname[MAX_DOMAIN];
 	char fqdn[MAX_DOMAIN];
 
@@ -102,7 +103,7 @@ struct config {
 
 	/* The guest's side. */
 	char socket_path[108]; /* "": the first free default */
-	int fd;                /* -F, -1: none */
+	int fd;		       /* -F, -1: none */
 	bool one_off;
 	bool print_capabilities;
 	char repair_path[108];
@@ -128,17 +129,18 @@ struct config {
 	size_t log_size; /* bytes; default 1 MiB */
 	char pid_file[4096];
 	char pcap_file[4096];
-	char runas[256]; /* "USER[:GROUP]"; "": nobody when started as root */
+	char runas[256];     /* "USER[:GROUP]"; "": nobody when started as root */
 	char conf_path[108]; /* -c of newer passt in VM and namespace mode: the control socket */
 
 	/* Threads and memory. */
-	unsigned int shards; /* 0: by CPUs */
+	unsigned int shards;	  /* 0: by CPUs */
 	int cpus[MAX_SHARDS + 2]; /* reader, control, then shards */
-	unsigned int n_cpus;      /* 0: not pinned */
+	unsigned int n_cpus;	  /* 0: not pinned */
 	bool inline_off;
 	unsigned int busy_poll_us;
 	bool huge_pages;
-	uint32_t flows;     /* flow entries in sum; default 131072 */
-	size_t pool_bytes;  /* for queued payload in sum; default 256 MiB of address space, touched as used */
-	bool no_peek_off;   /* hidden: behave as on a kernel without SO_PEEK_OFF for TCP */
+	uint32_t flows;	   /* flow entries in sum; default 131072 */
+	size_t pool_bytes; /* for queued payload in sum; default 256 MiB of address space, touched
+			      as used */
+	bool no_peek_off;  /* hidden: behave as on a kernel without SO_PEEK_OFF for TCP */
 };

@@ -17,7 +17,7 @@ struct flow_key {
 	struct ip_addr peer;
 	uint16_t guest_port; /* host order; an echo's identifier */
 	uint16_t peer_port;
-	uint8_t proto;   /* enum flow_proto */
+	uint8_t proto;	 /* enum flow_proto */
 	uint8_t zero[3]; /* always 0, as keys are hashed and compared as bytes */
 };
 

@@ -20,31 +20,34 @@
 #include <sys/uio.h>
 
 #define ETH_HEADER_LEN 14
-#define FRAME_MAX (65535 + ETH_HEADER_LEN) /* the longest frame on any transport, in bytes */
-#define FRAME_MIN ETH_HEADER_LEN
-/* The longest that frame_parse() takes: a reassembled IPv6 packet is longer than a frame can be (RFC 8200 3). */
+#define FRAME_MAX      (65535 + ETH_HEADER_LEN) /* the longest frame on any transport, in bytes */
+#define FRAME_MIN      ETH_HEADER_LEN
+/* The longest that frame_parse() takes: a reassembled IPv6 packet is longer than a frame can be
+ * (RFC 8200 3). */
 #define FRAME_WHOLE_MAX (65535 + 40 + ETH_HEADER_LEN)
 
 enum frame_kind {
-	FRAME_CONTROL,  /* ARP, DHCP, NDP, DHCPv6, IGMP, MLD: for the control thread */
+	FRAME_CONTROL, /* ARP, DHCP, NDP, DHCPv6, IGMP, MLD: for the control thread */
 	FRAME_TCP,
 	FRAME_UDP,
-	FRAME_ECHO,     /* ICMP or ICMPv6 echo request */
+	FRAME_ECHO,	  /* ICMP or ICMPv6 echo request */
 	FRAME_ICMP_ERROR, /* an error from the guest; the key is the embedded packet's, reversed */
-	FRAME_FRAGMENT, /* for reassembly; the key has addresses and protocol only */
+	FRAME_FRAGMENT,	  /* for reassembly; the key has addresses and protocol only */
 };
 
 /* What is already known of a frame's checksums and segmentation (virtio_net_hdr, flags and GSO). */
 struct frame_offload {
 	uint16_t gso_size;   /* payload per segment, 0: a plain frame */
 	uint8_t gso_type;    /* VIRTIO_NET_HDR_GSO_* */
-	bool csum_unchecked; /* the transport's frames carry no or partial checksums: do not verify */
+	bool csum_unchecked; /* the transport's frames carry no or partial checksums: do not verify
+			      */
 };
 
 struct frame {
 	struct frame *next; /* in its batch, in order of arrival */
 
-	/* Linear bytes from the Ethernet header on: all headers at least, and whole control frames. */
+	/* Linear bytes from the Ethernet header on: all headers at least, and whole control frames.
+	 */
 	const uint8_t *data;
 	uint32_t linear_len;
 	uint32_t len; /* of the whole frame, from the Ethernet header to the end of the IP packet */
@@ -52,13 +55,13 @@ struct frame {
 	uint16_t l3_off;      /* to the IP header (14) */
 	uint16_t l4_off;      /* to the TCP, UDP or ICMP header; past IPv6 extension headers */
 	uint16_t payload_off; /* to the payload of TCP or UDP, to the data of an echo */
-	uint8_t kind;         /* enum frame_kind */
+	uint8_t kind;	      /* enum frame_kind */
 	uint8_t version;      /* enum ip_version */
-	uint8_t tos;          /* TOS or traffic class, ECN bits included */
-	uint8_t ttl;          /* or hop limit */
+	uint8_t tos;	      /* TOS or traffic class, ECN bits included */
+	uint8_t ttl;	      /* or hop limit */
 	uint8_t l4_proto;     /* IPPROTO_*, of the header at l4_off */
 	bool dont_fragment;   /* IPv4 DF; always true for IPv6 */
-	uint16_t queue;       /* the queue it came from: 0 on the stream */
+	uint16_t queue;	      /* the queue it came from: 0 on the stream */
 
 	/* The payload: one piece inside data, or the guest's own buffers (vhost-user). */
 	uint32_t payload_len;
@@ -76,22 +79,23 @@ struct frame {
  *
  * data, len: the frame from its Ethernet header on; len is what is present, any value.
  * offload:   what the transport says of it.
- * Returns DROP_NONE, or the reason for which the frame must be dropped and counted by the caller. Frames for the
- * services (ARP, and UDP 67, 547, ICMPv6 133-137, 143, IGMP and so on) are classed FRAME_CONTROL
- * whether or not the service is switched on. Pure; any thread. Sources: RFC 791, 8200, 9293, 768, 792, 4443.
+ * Returns DROP_NONE, or the reason for which the frame must be dropped and counted by the caller.
+ * Frames for the services (ARP, and UDP 67, 547, ICMPv6 133-137, 143, IGMP and so on) are classed
+ * FRAME_CONTROL whether or not the service is switched on. Pure; any thread. Sources: RFC 791,
+ * 8200, 9293, 768, 792, 4443.
  *
- * The payload of a FRAME_ICMP_ERROR is the embedded packet; that of a FRAME_FRAGMENT begins at l4_off,
- * behind the IPv4 header or the 8 bytes of the IPv6 fragment header, and l4_proto is the
+ * The payload of a FRAME_ICMP_ERROR is the embedded packet; that of a FRAME_FRAGMENT begins at
+ * l4_off, behind the IPv4 header or the 8 bytes of the IPv6 fragment header, and l4_proto is the
  * fragmented packet's (in a fragment of IPv6 maybe a further extension header's).
  */
-enum drop frame_parse(struct frame *frame, const uint8_t *data, size_t len, struct frame_offload offload,
-		      const struct hash_secret *secret);
+enum drop frame_parse(struct frame *frame, const uint8_t *data, size_t len,
+		      struct frame_offload offload, const struct hash_secret *secret);
 
 /*
  * The same for a frame whose payload is scattered: data holds at least all headers, tail the rest.
  *
- * iov, n_iov: every byte that follows data[linear_len - 1]; lent for the batch's life. scratch receives the
- *             payload's iovecs (n_iov + 1 of them are enough) and is lent likewise.
+ * iov, n_iov: every byte that follows data[linear_len - 1]; lent for the batch's life. scratch
+ * receives the payload's iovecs (n_iov + 1 of them are enough) and is lent likewise.
  */
 enum drop frame_parse_iov(struct frame *frame, const uint8_t *data, size_t linear_len,
 			  const struct iovec *iov, unsigned int n_iov, struct iovec *scratch,
@@ -99,8 +103,10 @@ enum drop frame_parse_iov(struct frame *frame, const uint8_t *data, size_t linea
 
 /* Frames of one reader's read, in order. */
 struct slab {
-	_Atomic uint32_t refs; /* batches handed over and not done, and the reader's own; any thread */
-	void (*release)(struct slab *slab); /* called once refs is 0, by whoever dropped the last one */
+	_Atomic uint32_t
+		refs; /* batches handed over and not done, and the reader's own; any thread */
+	void (*release)(
+		struct slab *slab); /* called once refs is 0, by whoever dropped the last one */
 	void *owner;
 	uint8_t *bytes;
 	size_t size;

@@ -16,7 +16,7 @@ struct host_net {
 		char ifname[IFNAMSIZ];
 		struct ip_addr addr; /* unset: none */
 		uint8_t prefix_len;
-		struct ip_addr gateway;   /* unset: none (on-link default route) */
+		struct ip_addr gateway;	   /* unset: none (on-link default route) */
 		struct ip_addr link_local; /* IPv6: the interface's own */
 		struct eth_addr mac;
 		uint32_t mtu;
@@ -32,24 +32,27 @@ struct resolv_conf {
 };
 
 struct netconf_version {
-	bool on;             /* this version is used at all */
+	bool on;	     /* this version is used at all */
 	struct ip_addr addr; /* assigned to the guest; unset: no address to assign */
 	uint8_t prefix_len;
-	struct ip_addr gateway; /* what the guest uses as router; for IPv6 link-local or the host's router */
+	struct ip_addr gateway; /* what the guest uses as router; for IPv6 link-local or the host's
+				   router */
 	struct ip_addr dns[MAX_DNS]; /* what the guest is told */
 	unsigned int n_dns;
 
-	struct ip_addr seen;       /* the address the guest was seen to use; unset: not seen yet */
+	struct ip_addr seen;	   /* the address the guest was seen to use; unset: not seen yet */
 	struct ip_addr seen_local; /* IPv6: its link-local address */
 
-	struct ip_addr map_host_loopback; /* guest to this address: the host's loopback; unset: off */
-	struct ip_addr map_guest_addr;    /* guest to this address: the host's own address; unset: off */
-	struct ip_addr dns_match;         /* guest to this address, port 53: dns_target; unset: off */
+	struct ip_addr
+		map_host_loopback; /* guest to this address: the host's loopback; unset: off */
+	struct ip_addr
+		map_guest_addr;	  /* guest to this address: the host's own address; unset: off */
+	struct ip_addr dns_match; /* guest to this address, port 53: dns_target; unset: off */
 	struct ip_addr dns_target;
 	struct ip_addr outbound_addr; /* source to bind to; unset: the kernel's choice */
-	unsigned int ifindex;         /* the host's interface: scope of link-local addresses; 0: none */
-	char outbound_if[IFNAMSIZ];   /* bind to this device; "": not */
-	struct ip_addr our_local;     /* link-local source of what we say to the guest (IPv6) */
+	unsigned int ifindex; /* the host's interface: scope of link-local addresses; 0: none */
+	char outbound_if[IFNAMSIZ]; /* bind to this device; "": not */
+	struct ip_addr our_local;   /* link-local source of what we say to the guest (IPv6) */
 };
 
 struct netconf {
@@ -63,8 +66,8 @@ struct netconf {
 };
 
 /*
- * Merges what the user said with what the host has (pure; any thread). The addresses seen are carried over
- * from the configuration before, if there was one.
+ * Merges what the user said with what the host has (pure; any thread). The addresses seen are
+ * carried over from the configuration before, if there was one.
  */
 void netconf_build(struct netconf *out, const struct config *config, const struct host_net *host,
 		   const struct resolv_conf *resolv, const struct netconf *before);

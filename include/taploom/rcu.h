@@ -12,7 +12,7 @@
  */
 #pragma once
 
-#define RCU_QSBR 1
+#define RCU_QSBR		    1
 #define URCU_INLINE_SMALL_FUNCTIONS 1
 #include <urcu-qsbr.h>
 #include <urcu/rculfhash.h>
@@ -30,14 +30,14 @@
 void __tsan_acquire(void *addr);
 void __tsan_release(void *addr);
 #define RCU_NOTE_PUBLISH(addr) __tsan_release((void *)(addr))
-#define RCU_NOTE_LOOKUP(addr) __tsan_acquire((void *)(addr))
+#define RCU_NOTE_LOOKUP(addr)  __tsan_acquire((void *)(addr))
 #define RCU_NOTE_RECLAIM(addr) (__tsan_acquire(&urcu_qsbr_gp), __tsan_acquire((void *)(addr)))
 #undef rcu_quiescent_state
 #undef rcu_thread_offline
 #define rcu_quiescent_state() (__tsan_release(&urcu_qsbr_gp), urcu_qsbr_quiescent_state())
-#define rcu_thread_offline() (__tsan_release(&urcu_qsbr_gp), urcu_qsbr_thread_offline())
+#define rcu_thread_offline()  (__tsan_release(&urcu_qsbr_gp), urcu_qsbr_thread_offline())
 #else
 #define RCU_NOTE_PUBLISH(addr) ((void)(addr))
-#define RCU_NOTE_LOOKUP(addr) ((void)(addr))
+#define RCU_NOTE_LOOKUP(addr)  ((void)(addr))
 #define RCU_NOTE_RECLAIM(addr) ((void)(addr))
 #endif

@@ -9,12 +9,14 @@
 
 #include "taploom/frame.h"
 
-#define RING_SIZE 2048u /* entries; a power of two */
+#define RING_SIZE  2048u /* entries; a power of two */
 #define CACHE_LINE 64
 
 struct ring {
-	_Alignas(CACHE_LINE) _Atomic uint32_t head; /* release in ring_push(), acquire in ring_pop() */
-	_Alignas(CACHE_LINE) _Atomic uint32_t tail; /* release in ring_pop(), acquire in ring_push() */
+	_Alignas(CACHE_LINE) _Atomic uint32_t
+		head; /* release in ring_push(), acquire in ring_pop() */
+	_Alignas(CACHE_LINE) _Atomic uint32_t
+		tail; /* release in ring_pop(), acquire in ring_push() */
 	_Alignas(CACHE_LINE) struct batch entries[RING_SIZE];
 };
 
@@ -29,7 +31,8 @@ static inline bool ring_is_empty(const struct ring *ring)
 	return ring_used(ring) == 0;
 }
 
-/* Appends a batch; its slab reference goes with it. The producer only. False if there is no room. */
+/* Appends a batch; its slab reference goes with it. The producer only. False if there is no room.
+ */
 static inline bool ring_push(struct ring *ring, const struct batch *batch)
 {
 	uint32_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);

@@ -33,32 +33,36 @@ struct runtime {
 	struct hash_secret secret;
 	unsigned int n_shards;
 	struct shard *shards[MAX_SHARDS];
-	unsigned int n_readers; /* tap readers with rings of their own: 0 where shards read queues */
+	unsigned int
+		n_readers; /* tap readers with rings of their own: 0 where shards read queues */
 
 	struct netconf *netconf_rcu;   /* written by control */
 	struct steering *steering_rcu; /* written by control */
 
-	/* The guest's Ethernet address, in the low 48 bits (first byte highest); 0: not seen. Written by
-	 * whoever reads a frame from another source, relaxed; read for each frame to the guest. */
+	/* The guest's Ethernet address, in the low 48 bits (first byte highest); 0: not seen.
+	 * Written by whoever reads a frame from another source, relaxed; read for each frame to the
+	 * guest. */
 	_Atomic uint64_t guest_mac;
 
 	struct control *control;
 
-	struct listener *listeners;       /* control's alone: those that are open */
+	struct listener *listeners;	     /* control's alone: those that are open */
 	const struct ns_sockets *ns_sockets; /* of the guest's namespace; NULL: there is none */
 
 	struct listener *spare_listeners; /* and those that may be used again */
 
-	struct udp_ports *udp_ports; /* forwarded UDP ports, by the guest's; the entries have their own rules */
+	struct udp_ports *udp_ports; /* forwarded UDP ports, by the guest's; the entries have their
+					own rules */
 };
 
 /*
- * Hands a frame to the control thread: it is copied (at most 2 KiB; a longer one is dropped). Any thread.
- * Returns DROP_NONE, or DROP_CONTROL_FULL for the caller to count.
+ * Hands a frame to the control thread: it is copied (at most 2 KiB; a longer one is dropped). Any
+ * thread. Returns DROP_NONE, or DROP_CONTROL_FULL for the caller to count.
  */
 enum drop control_post_frame(struct control *control, const struct frame *frame);
 
-/* Tells the control thread of an address that the guest uses. Any thread; cheap if nothing is new. */
+/* Tells the control thread of an address that the guest uses. Any thread; cheap if nothing is new.
+ */
 void control_guest_address(struct control *control, const struct ip_addr *addr);
 
 /* Called within a read-side section (a registered QSBR thread that is online). */

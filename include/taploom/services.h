@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guest's network configuration services: ARP, DHCP, NDP, DHCPv6. They run on the control thread:
- * a frame in, at most a few frames out, and one deadline.
+ * The guest's network configuration services: ARP, DHCP, NDP, DHCPv6. They run on the control
+ * thread: a frame in, at most a few frames out, and one deadline.
  */
 #pragma once
 
@@ -12,7 +12,8 @@
 
 struct services;
 
-/* config: constant; must outlive it. secret seeds the server's identifiers. Returns NULL if there is no memory. */
+/* config: constant; must outlive it. secret seeds the server's identifiers. Returns NULL if there
+ * is no memory. */
 struct services *services_new(const struct config *config, struct tx *tx, struct counters *counters,
 			      const struct hash_secret *secret);
 void services_free(struct services *services);
@@ -25,10 +26,13 @@ void services_free(struct services *services);
 void services_frame(struct services *services, const struct netconf *net, const struct frame *frame,
 		    uint64_t now_us) ON_CONTROL;
 
-/* Does what is due (periodic RA) and returns the next deadline in the same clock, UINT64_MAX for none. */
-uint64_t services_tick(struct services *services, const struct netconf *net, uint64_t now_us) ON_CONTROL;
+/* Does what is due (periodic RA) and returns the next deadline in the same clock, UINT64_MAX for
+ * none. */
+uint64_t services_tick(struct services *services, const struct netconf *net,
+		       uint64_t now_us) ON_CONTROL;
 
-/* The host's addresses changed, or a guest came: RAs are sent soon (RFC 4861 6.2.4, 6.2.6), old prefixes deprecated. */
+/* The host's addresses changed, or a guest came: RAs are sent soon (RFC 4861 6.2.4, 6.2.6), old
+ * prefixes deprecated. */
 void services_netconf_changed(struct services *services, const struct netconf *before,
 			      const struct netconf *now, uint64_t now_us) ON_CONTROL;
 
@@ -41,7 +45,8 @@ void discovery_close(struct discovery *discovery);
 int discovery_fd(const struct discovery *discovery);
 /* Reads pending events; true if what discovery_get() gives may have changed. Never blocks. */
 bool discovery_read(struct discovery *discovery) ON_CONTROL;
-/* Fills in what the host has now: the interface of the first default route per version, and so on. */
+/* Fills in what the host has now: the interface of the first default route per version, and so on.
+ */
 int discovery_get(struct discovery *discovery, struct host_net *out);
 
 /* Parses resolv.conf text (pure). What does not parse is skipped. */

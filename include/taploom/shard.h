@@ -34,15 +34,15 @@ struct counters *shard_counters(struct shard *shard);
 struct tx *shard_tx(struct shard *shard);
 
 /*
- * Adds a source, or takes one away; both wait until nobody is inside the shard. 0 or -errno. Main or control
- * thread, or a transport's own; registered for RCU once shards run.
+ * Adds a source, or takes one away; both wait until nobody is inside the shard. 0 or -errno. Main
+ * or control thread, or a transport's own; registered for RCU once shards run.
  */
 int shard_add_source(struct shard *shard, struct shard_source *source);
 void shard_remove_source(struct shard *shard, struct shard_source *source);
 
 /*
- * Enters a shard from a reader, if nobody is inside and its own thread sleeps or is about to. On true the caller
- * runs shard_run_batch() and must leave. The reader is online for RCU.
+ * Enters a shard from a reader, if nobody is inside and its own thread sleeps or is about to. On
+ * true the caller runs shard_run_batch() and must leave. The reader is online for RCU.
  */
 bool shard_try_enter(struct shard *shard) ON_READER;
 /* Flushes the transmit batch and re-arms the shard's timer if a nearer deadline came. */
@@ -63,8 +63,8 @@ void shard_wake(struct shard *shard, struct counters *waker);
 /* The guest's side has room again: the shard resumes what waits. Any thread. */
 void shard_wake_tx(struct shard *shard);
 
-/* The guest is gone (disconnected) or another came: all flows are reset, silently towards the guest. Control or
- * reader thread; returns when every shard has done it. */
+/* The guest is gone (disconnected) or another came: all flows are reset, silently towards the
+ * guest. Control or reader thread; returns when every shard has done it. */
 void shards_reset_flows(struct runtime *rt);
 
 /* The namespace has sockets again, see ns_sockets.h. Any thread. */
@@ -74,17 +74,19 @@ struct listener;
 struct port_map;
 
 /*
- * Binds one forwarded port and gives it to the shards. Control thread (or main before the threads). Returns 0 or
- * -errno of the system call that failed.
+ * Binds one forwarded port and gives it to the shards. Control thread (or main before the threads).
+ * Returns 0 or -errno of the system call that failed.
  */
 int shards_listen(struct runtime *rt, uint8_t proto, const struct port_map *map, uint16_t port,
 		  struct listener **out) ON_CONTROL;
 /*
- * The other direction: a listening (TCP) or bound (UDP) socket of the guest's namespace, for a port of the host's
- * loopback. fd: from shards_ns_socket(), the shards' from now on, also if this fails.
+ * The other direction: a listening (TCP) or bound (UDP) socket of the guest's namespace, for a port
+ * of the host's loopback. fd: from shards_ns_socket(), the shards' from now on, also if this fails.
  */
-int shards_listen_ns(struct runtime *rt, uint8_t proto, int fd, uint16_t target, struct listener **out) ON_CONTROL;
-/* Makes such a socket, bound to loopback in the calling thread's namespace. A descriptor or -errno. Any thread. */
+int shards_listen_ns(struct runtime *rt, uint8_t proto, int fd, uint16_t target,
+		     struct listener **out) ON_CONTROL;
+/* Makes such a socket, bound to loopback in the calling thread's namespace. A descriptor or -errno.
+ * Any thread. */
 int shards_ns_socket(uint8_t proto, enum ip_version version, uint16_t port);
 void shards_unlisten(struct runtime *rt, struct listener *listener) ON_CONTROL;
 /* Closes all: the ports are free for others at once. */

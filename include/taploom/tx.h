@@ -39,21 +39,22 @@ struct tx_offload {
 #define TX_BURST_SEGMENTS 64
 
 /*
- * Room for a run of TCP or UDP payload of one flow. The caller receives into iov, writes a header of
- * hdr_len bytes to each hdr[i] that got payload, and commits.
+ * Room for a run of TCP or UDP payload of one flow. The caller receives into iov, writes a header
+ * of hdr_len bytes to each hdr[i] that got payload, and commits.
  *
  * With segmentation offload there is one segment of up to 64 KiB whose payload may be in several
  * pieces; otherwise segment i has exactly the piece iov[i], of seg_len bytes but for the last.
  */
 struct tx_burst {
-	uint8_t *hdr[TX_BURST_SEGMENTS]; /* of n_segments; from the Ethernet header on, hdr_len bytes */
+	uint8_t *hdr[TX_BURST_SEGMENTS]; /* of n_segments; from the Ethernet header on, hdr_len
+					    bytes */
 	struct iovec iov[TX_BURST_SEGMENTS];
 	unsigned int n_segments;
 	unsigned int n_iov;
-	size_t room;        /* payload bytes that iov holds in sum */
-	size_t hdr_len;     /* as asked for */
-	size_t seg_len;     /* payload per segment as asked for */
-	bool gso;           /* one segment, to be cut by the guest's side: needs gso_type and gso_size */
+	size_t room;	/* payload bytes that iov holds in sum */
+	size_t hdr_len; /* as asked for */
+	size_t seg_len; /* payload per segment as asked for */
+	bool gso; /* one segment, to be cut by the guest's side: needs gso_type and gso_size */
 	uint16_t queue;
 	void *transport[2]; /* the transport's own */
 };
@@ -62,28 +63,29 @@ struct tx;
 
 struct tx_ops {
 	/*
-	 * Room for one frame of up to size bytes (Ethernet header on, at most FRAME_MAX); NULL if the guest's
-	 * side is full or no guest is there. Nothing is sent unless commit follows; a second begin before it
-	 * takes the room back.
+	 * Room for one frame of up to size bytes (Ethernet header on, at most FRAME_MAX); NULL if
+	 * the guest's side is full or no guest is there. Nothing is sent unless commit follows; a
+	 * second begin before it takes the room back.
 	 */
 	uint8_t *(*frame_begin)(struct tx *tx, uint16_t queue, size_t size);
 	/* len: bytes written, at most size. The frame goes out with the batch. */
 	void (*frame_commit)(struct tx *tx, size_t len, const struct tx_offload *offload);
 	/*
-	 * Room for up to want bytes of payload in segments of seg_len, behind headers of hdr_len (at
-	 * most 128). gso_type: what the caller can have segmented (VIRTIO_NET_HDR_GSO_*); the transport sets
-	 * burst->gso if the guest takes that. False if there is no room for even one segment. There may
-	 * be less room than wanted.
+	 * Room for up to want bytes of payload in segments of seg_len, behind headers of hdr_len
+	 * (at most 128). gso_type: what the caller can have segmented (VIRTIO_NET_HDR_GSO_*); the
+	 * transport sets burst->gso if the guest takes that. False if there is no room for even one
+	 * segment. There may be less room than wanted.
 	 */
 	bool (*burst_begin)(struct tx *tx, struct tx_burst *burst, uint16_t queue, size_t hdr_len,
 			    size_t seg_len, size_t want, uint8_t gso_type);
 	/*
-	 * len: payload bytes received, 0 to burst->room; 0 takes all back. offload: as for frame_commit, the same for
-	 * each segment.
+	 * len: payload bytes received, 0 to burst->room; 0 takes all back. offload: as for
+	 * frame_commit, the same for each segment.
 	 */
 	void (*burst_commit)(struct tx *tx, struct tx_burst *burst, size_t len,
 			     const struct tx_offload *offload);
-	/* Writes what was committed. False if some of it waits for the guest: begin then gives NULL. */
+	/* Writes what was committed. False if some of it waits for the guest: begin then gives
+	 * NULL. */
 	bool (*flush)(struct tx *tx);
 	/* enum tx_caps of the guest's side now, for a queue. */
 	unsigned int (*caps)(const struct tx *tx, uint16_t queue);
@@ -92,7 +94,7 @@ struct tx_ops {
 struct tx {
 	const struct tx_ops *ops;
 	struct counters *counters; /* its thread's */
-	bool blocked;              /* the last begin found no room, and the shard will be woken */
+	bool blocked;		   /* the last begin found no room, and the shard will be woken */
 };
 
 static inline uint8_t *tx_frame_begin(struct tx *tx, uint16_t queue, size_t size)
@@ -105,8 +107,8 @@ static inline void tx_frame_commit(struct tx *tx, size_t len, const struct tx_of
 	tx->ops->frame_commit(tx, len, offload);
 }
 
-static inline bool tx_burst_begin(struct tx *tx, struct tx_burst *burst, uint16_t queue, size_t hdr_len,
-				  size_t seg_len, size_t want, uint8_t gso_type)
+static inline bool tx_burst_begin(struct tx *tx, struct tx_burst *burst, uint16_t queue,
+				  size_t hdr_len, size_t seg_len, size_t want, uint8_t gso_type)
 {
 	return tx->ops->burst_begin(tx, burst, queue, hdr_len, seg_len, want, gso_type);
 }

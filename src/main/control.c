@@ -228,7 +228,8 @@ void control_free(struct control *control)
 /* Milliseconds until the services have something to do, -1: nothing. */
 static int timeout_of(struct control *control) ON_CONTROL
 {
-	uint64_t now = now_us(), next = services_tick(control->services, control->rt->netconf_rcu, now);
+	uint64_t now = now_us(),
+		 next = services_tick(control->services, control->rt->netconf_rcu, now);
 
 	if (next == UINT64_MAX)
 		return -1;
@@ -254,7 +255,8 @@ static void loop(struct control *control) ON_CONTROL
 
 			if (!hook->ready(hook))
 				control->ending = true;
-			/* What was answered may hold a queue's lock until it is flushed, and a hook may wait for shards. */
+			/* What was answered may hold a queue's lock until it is flushed, and a hook
+			 * may wait for shards. */
 			tx_flush(control->tx);
 		}
 		rcu_quiescent_state();

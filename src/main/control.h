@@ -11,8 +11,8 @@
 struct control;
 
 /*
- * Blocks the signals that the loop takes (before the first thread starts, as threads inherit the mask) and
- * makes the inbox; rt->control is set. 0 or -errno, logged.
+ * Blocks the signals that the loop takes (before the first thread starts, as threads inherit the
+ * mask) and makes the inbox; rt->control is set. 0 or -errno, logged.
  */
 int control_new(struct control **out, struct runtime *rt, struct network *network);
 void control_free(struct control *control);
@@ -27,5 +27,6 @@ struct control_hook {
 /* Adds a hook before the loop; hook must outlive it. 0 or -errno. */
 int control_add_hook(struct control *control, struct control_hook *hook);
 
-/* Runs until SIGTERM or SIGINT, or the guest's end where that ends the program. Returns the exit status. */
+/* Runs until SIGTERM or SIGINT, or the guest's end where that ends the program. Returns the exit
+ * status. */
 int control_run(struct control *control, struct transport *transport);

@@ -26,7 +26,8 @@ struct line {
 
 static void put(struct line *line, const char *value, int width)
 {
-	int n = snprintf(line->text + line->len, sizeof(line->text) - line->len, "%*s", width, value);
+	int n = snprintf(line->text + line->len, sizeof(line->text) - line->len, "%*s", width,
+			 value);
 
 	if (n > 0 && line->len + (size_t)n < sizeof(line->text))
 		line->len += (size_t)n;
@@ -83,7 +84,8 @@ void counters_show(const struct counter_column *columns, unsigned int n)
 	}
 	for (unsigned int d = 1; d < DROP_COUNT; d++) {
 		for (unsigned int i = 0; i < n; i++)
-			values[i] = atomic_load_explicit(&columns[i].counters->drop[d], memory_order_relaxed);
+			values[i] = atomic_load_explicit(&columns[i].counters->drop[d],
+							 memory_order_relaxed);
 		show_row(drop_names[d], values, n);
 	}
 }

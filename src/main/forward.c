@@ -64,7 +64,8 @@ static int bind_port(struct runtime *rt, uint8_t proto, const struct port_map *m
 	log_error("Listen failed for HOST %s port %s/%u: %s", proto_name(proto),
 		  where(map, text, sizeof(text)), port, strerror(-error));
 	if (error == -EACCES)
-		log_error("Ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE");
+		log_error("Ports below net.ipv4.ip_unprivileged_port_start need "
+			  "CAP_NET_BIND_SERVICE");
 	return error;
 }
 
@@ -92,8 +93,8 @@ static void log_tally(uint8_t proto, const struct tally *tally)
 	log_info("Forwarding %s: %u ports bound", proto_name(proto), tally->bound);
 	for (unsigned int i = 0; i < 3; i++) {
 		if (tally->refused[i])
-			log_info("Forwarding %s: %u ports left out, %s", proto_name(proto), tally->refused[i],
-				 refusals[i]);
+			log_info("Forwarding %s: %u ports left out, %s", proto_name(proto),
+				 tally->refused[i], refusals[i]);
 	}
 }
 

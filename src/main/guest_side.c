@@ -43,7 +43,8 @@ int guest_side_open(struct guest_side *side, const struct config *config)
 	if (config->pcap_file[0]) {
 		error = pcap_open(&side->pcap, config->pcap_file);
 		if (error) {
-			log_error("Couldn't open the capture file %s: %s", config->pcap_file, strerror(-error));
+			log_error("Couldn't open the capture file %s: %s", config->pcap_file,
+				  strerror(-error));
 			return error;
 		}
 		log_info("Capturing to %s", config->pcap_file);
@@ -59,7 +60,8 @@ int guest_side_transport(struct guest_side *side, struct runtime *rt, struct tra
 	if (side->config->mode == MODE_VHOST_USER)
 		error = vhost_transport_new(out, rt, side->listen_fd, side->config->fd, side->pcap);
 	else
-		error = stream_transport_new(out, rt, side->listen_fd, side->config->fd, side->pcap);
+		error = stream_transport_new(out, rt, side->listen_fd, side->config->fd,
+					     side->pcap);
 	if (error)
 		log_error("Couldn't set up the guest's side: %s", strerror(-error));
 	else

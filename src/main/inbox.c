@@ -99,7 +99,8 @@ bool inbox_take_frame(struct inbox *inbox, struct inbox_frame *out)
 	pthread_mutex_unlock(&inbox->lock);
 	if (!found)
 		return false;
-	/* All of the frame is linear, so that what pointed into the reader's slab can be told anew. */
+	/* All of the frame is linear, so that what pointed into the reader's slab can be told anew.
+	 */
 	out->frame.data = out->bytes;
 	out->frame.payload_one.iov_base = out->bytes + out->frame.payload_off;
 	out->frame.payload_one.iov_len = out->frame.payload_len;

@@ -173,7 +173,8 @@ int taploom_main(int argc, char **argv)
 		int error = log_open(program->config);
 
 		if (error)
-			log_error("Couldn't open the log file %s: %s", program->config->log_file, strerror(-error));
+			log_error("Couldn't open the log file %s: %s", program->config->log_file,
+				  strerror(-error));
 		status = error ? 1 : run(program);
 		log_close();
 	}

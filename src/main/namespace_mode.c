@@ -60,8 +60,9 @@ int namespace_start_thread(struct namespace_mode *mode)
 
 	if (!(privileges_get() & PRIVILEGE(CAP_SYS_ADMIN)))
 		error = netns_join_user(&mode->ns);
-	return error ? error : ns_thread_start(&mode->thread, &mode->ns, mode->rt->n_shards, cpu,
-					       ns_ports_refilled, mode->rt);
+	return error ? error
+		     : ns_thread_start(&mode->thread, &mode->ns, mode->rt->n_shards, cpu,
+				       ns_ports_refilled, mode->rt);
 }
 
 static int open_port(void *arg, uint8_t proto, uint16_t port)
@@ -72,7 +73,8 @@ static int open_port(void *arg, uint8_t proto, uint16_t port)
 	int error;
 
 	role_is_control();
-	error = shards_listen(mode->rt, proto, &map, port, &mode->auto_open[proto == IPPROTO_UDP][port]);
+	error = shards_listen(mode->rt, proto, &map, port,
+			      &mode->auto_open[proto == IPPROTO_UDP][port]);
 	if (!error)
 		ns_ports_note_host(mode->ports, proto, port, true);
 	return error;
@@ -98,8 +100,12 @@ static int open_scan(void *sockets)
 static int follow_ports(struct namespace_mode *mode, struct control *control) ON_CONTROL
 {
 	const struct config *config = mode->rt->config;
-	struct auto_direction in = { .tcp = &config->tcp_in, .udp = &config->udp_in, .open = open_port,
-				     .close = close_port, .arg = mode, .where = "on the host" };
+	struct auto_direction in = { .tcp = &config->tcp_in,
+				     .udp = &config->udp_in,
+				     .open = open_port,
+				     .close = close_port,
+				     .arg = mode,
+				     .where = "on the host" };
 	int error;
 
 	if (config->tcp_in.mode != PORTS_AUTO && config->udp_in.mode != PORTS_AUTO)
@@ -112,7 +118,8 @@ static int follow_ports(struct namespace_mode *mode, struct control *control) ON
 	error = error ? error : auto_ports_new(&mode->ports_in, &in);
 	error = error ? error : auto_ports_hook(mode->ports_in, control);
 	if (error) {
-		log_error("Couldn't look for listening ports in the namespace: %s", strerror(-error));
+		log_error("Couldn't look for listening ports in the namespace: %s",
+			  strerror(-error));
 		return error;
 	}
 	auto_ports_set_own(mode->ports_in, ns_ports_own(mode->ports));
@@ -146,11 +153,13 @@ int namespace_hook(struct namespace_mode *mode, struct control *control)
 	error = error ? error : ns_ports_follow(mode->ports, control);
 
 	if (!error && mode->ns.command_fd >= 0) {
-		mode->command_hook = (struct control_hook){ mode->ns.command_fd, command_ended, mode };
+		mode->command_hook =
+			(struct control_hook){ mode->ns.command_fd, command_ended, mode };
 		error = control_add_hook(control, &mode->command_hook);
 	}
 	if (!error && mode->watch) {
-		mode->watch_hook = (struct control_hook){ netns_watch_fd(mode->watch), namespace_gone, mode };
+		mode->watch_hook =
+			(struct control_hook){ netns_watch_fd(mode->watch), namespace_gone, mode };
 		error = control_add_hook(control, &mode->watch_hook);
 	}
 	return error;

@@ -20,8 +20,8 @@ struct namespace_mode {
 	struct tap_device tap;
 	struct netns_watch *watch;
 	struct ns_thread *thread;
-	struct ns_ports *ports;         /* what shards need of the namespace */
-	struct auto_ports *ports_in;    /* -t and -u auto */
+	struct ns_ports *ports;		/* what shards need of the namespace */
+	struct auto_ports *ports_in;	/* -t and -u auto */
 	struct listener **auto_open[2]; /* by port: those that ports_in opened, of TCP and UDP */
 	struct control_hook command_hook, watch_hook;
 	int status; /* of the command */
@@ -36,11 +36,12 @@ int namespace_open(struct namespace_mode *mode, struct runtime *rt, const struct
 /* The transport over the device's queues. 0 or -errno, logged. */
 int namespace_transport(struct namespace_mode *mode, struct pcap *pcap, struct transport **out);
 
-/* After the user has changed, before any other thread: the namespace thread. 0 or -errno, logged. */
+/* After the user has changed, before any other thread: the namespace thread. 0 or -errno, logged.
+ */
 int namespace_start_thread(struct namespace_mode *mode);
 
-/* Ports that follow listeners, and the events of the namespace, into the control thread's loop; the shards exist. 0 or -errno,
- * logged. */
+/* Ports that follow listeners, and the events of the namespace, into the control thread's loop; the
+ * shards exist. 0 or -errno, logged. */
 int namespace_hook(struct namespace_mode *mode, struct control *control) ON_CONTROL;
 
 /* All is ready: the command executes. 0 or -errno. */

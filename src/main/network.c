@@ -5,9 +5,9 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <stdio.h>
 #include <libgen.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/inotify.h>
 #include <unistd.h>
@@ -31,7 +31,8 @@ static void watch_folder_of(int inotify_fd, const char *path)
 	inotify_add_watch(inotify_fd, dirname(copy), IN_CLOSE_WRITE | IN_MOVED_TO | IN_DELETE);
 }
 
-/* resolv.conf is replaced rather than written, and often a link: the folders of both are watched. */
+/* resolv.conf is replaced rather than written, and often a link: the folders of both are watched.
+ */
 static int watch_resolv_conf(void)
 {
 
@@ -224,7 +225,8 @@ static void log_version(const struct netconf_version *v, const char *name, const
 	for (unsigned int i = 0; i < v->n_dns; i++)
 		log_info("%s: nameserver %s", name, text_of(&v->dns[i], dns));
 	if (!ip_is_unset(&v->map_host_loopback))
-		log_info("%s: %s is the host's loopback", name, text_of(&v->map_host_loopback, addr));
+		log_info("%s: %s is the host's loopback", name,
+			 text_of(&v->map_host_loopback, addr));
 }
 
 void network_log(const struct network *network)

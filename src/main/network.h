@@ -13,7 +13,8 @@
 struct network {
 	struct runtime *rt;
 	struct discovery *discovery;
-	int inotify_fd; /* of the folders in which resolv.conf and what it points to are; -1: none */
+	int inotify_fd; /* of the folders in which resolv.conf and what it points to are; -1: none
+			 */
 	struct host_net host;
 	struct resolv_conf resolv;
 };

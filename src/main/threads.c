@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #define SHARDS_DEFAULT_MAX 8
-#define CONTROL_CPU 1 /* the place of the control thread in --cpus */
+#define CONTROL_CPU	   1 /* the place of the control thread in --cpus */
 
 static unsigned int affinity_count(void)
 {
@@ -95,7 +95,8 @@ static void pin_to(pthread_t thread, int cpu, const char *name)
 	CPU_SET((size_t)cpu, &set);
 	error = pthread_setaffinity_np(thread, sizeof(set), &set);
 	if (error)
-		log_warning("The %s thread cannot be pinned to CPU %d: %s", name, cpu, strerror(error));
+		log_warning("The %s thread cannot be pinned to CPU %d: %s", name, cpu,
+			    strerror(error));
 }
 
 /* This thread and call_rcu's, which stays beside it. */
@@ -141,7 +142,8 @@ void threads_stop(struct threads *threads)
 		shard_stop(rt->shards[i]);
 	for (unsigned int i = 0; i < threads->n_started; i++)
 		pthread_join(threads->shards[i], NULL);
-	/* Before any memory goes: an entry may be in the table of another shard than the one in whose memory it is. */
+	/* Before any memory goes: an entry may be in the table of another shard than the one in
+	 * whose memory it is. */
 	if (threads->n_started)
 		shards_reset_flows(rt);
 	/* Entries on their way back through call_rcu land in the shards' memory first. */

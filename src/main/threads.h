@@ -18,15 +18,16 @@ struct threads {
 };
 
 /*
- * The number of shards by the options, else the smallest of the CPU affinity, the control group's CPU limit
- * rounded up, and 8.
+ * The number of shards by the options, else the smallest of the CPU affinity, the control group's
+ * CPU limit rounded up, and 8.
  */
 unsigned int threads_count(const struct config *config);
 
 /* Makes the shards and their pools; the transport has been made. 0 or -errno, logged. */
 int threads_make(struct runtime *rt, struct transport *transport);
 
-/* Starts the shards, then the transport; names and pins the calling thread as control. 0 or -errno, logged. */
+/* Starts the shards, then the transport; names and pins the calling thread as control. 0 or -errno,
+ * logged. */
 int threads_start(struct threads *threads, struct runtime *rt, struct transport *transport);
 
 /* Ends the transport, then the shards, and frees them. */

@@ -330,9 +330,9 @@ static void put_routes(struct bytes_out *out, const struct dhcp_reply *reply)
 }
 
 enum option_use {
-	IN_DHCP = 1 << 0,  /* always in an OFFER or an ACK */
-	IN_NAK = 1 << 1,   /* always in a NAK: RFC 2131 table 3, RFC 6842 */
-	IN_BOOTP = 1 << 2, /* in a BOOTP reply with a vendor area */
+	IN_DHCP = 1 << 0,    /* always in an OFFER or an ACK */
+	IN_NAK = 1 << 1,     /* always in a NAK: RFC 2131 table 3, RFC 6842 */
+	IN_BOOTP = 1 << 2,   /* in a BOOTP reply with a vendor area */
 	IF_ASKED = 1 << 3,   /* in an OFFER or an ACK if the client's list has it */
 	IF_NO_LIST = 1 << 4, /* and if there is no list: what every client understands */
 };

@@ -35,8 +35,8 @@ static int bind_outbound(int fd, const struct netconf_version *v, const struct e
 
 	if (ip_is_loopback(&dst->addr))
 		return 0;
-	if (v->outbound_if[0] &&
-	    setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, v->outbound_if, (socklen_t)strlen(v->outbound_if) + 1))
+	if (v->outbound_if[0] && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, v->outbound_if,
+					    (socklen_t)strlen(v->outbound_if) + 1))
 		return -errno;
 	if (ip_is_unset(&src.addr))
 		return 0;
@@ -52,7 +52,8 @@ static int connect_socket(struct shard *shard, struct flow *flow, const struct e
 	socklen_t len = sockaddr_of(dst, v->ifindex, &sa);
 	int error;
 
-	flow->fd = socket(version == IP4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	flow->fd = socket(version == IP4 ? AF_INET : AF_INET6,
+			  SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (flow->fd < 0) {
 		error = errno;
 		if (error == EMFILE || error == ENFILE)
@@ -107,13 +108,15 @@ static void open_flow(struct shard *shard, struct frame *frame)
 		tcp_connected(shard, flow, error);
 }
 
-/* The owner is another shard: it gets the frame; and if the guest goes on sending here, we ask for the flow. */
+/* The owner is another shard: it gets the frame; and if the guest goes on sending here, we ask for
+ * the flow. */
 static void hand_on(struct shard *shard, struct flow *flow, struct frame *frame, unsigned int owner)
 {
 	struct stranger *stranger = &shard->strangers[flow->hash % STRANGERS];
 
 	shard_forward(shard, frame, owner);
-	/* Where a reader hands out frames their hash decides, and what is forwarded to us is the sender's to count. */
+	/* Where a reader hands out frames their hash decides, and what is forwarded to us is the
+	 * sender's to count. */
 	if (shard->from_ring || shard->by_reader)
 		return;
 	if (stranger->flow != flow)
@@ -165,7 +168,8 @@ void conn_frame(struct shard *shard, struct frame *frame)
 		open_flow(shard, frame);
 		return;
 	}
-	if (flags_of(frame) == (TCP_SYN | TCP_FIN)) { /* means nothing; what sends it probes for a weakness */
+	if (flags_of(frame) ==
+	    (TCP_SYN | TCP_FIN)) { /* means nothing; what sends it probes for a weakness */
 		count_drop(&shard->counters, DROP_TCP_FLAGS);
 		return;
 	}

@@ -6,7 +6,8 @@
 #include <errno.h>
 #include <unistd.h>
 
-/* About this many flows share a bucket when all entries are in use: it keeps the idle table small. */
+/* About this many flows share a bucket when all entries are in use: it keeps the idle table small.
+ */
 #define FLOWS_PER_BUCKET 4
 
 int flow_table_init(struct flow_table *table, uint32_t n)
@@ -27,8 +28,7 @@ void flow_table_free(struct flow_table *table)
 
 	if (!table->lfht)
 		return;
-	cds_lfht_for_each(table->lfht, &iter, node)
-		cds_lfht_del(table->lfht, node);
+	cds_lfht_for_each(table->lfht, &iter, node) cds_lfht_del(table->lfht, node);
 	cds_lfht_destroy(table->lfht, NULL);
 	table->lfht = NULL;
 }
@@ -74,9 +74,10 @@ struct flow *flow_take(struct shard *shard, const struct flow_key *key, uint32_t
 	if (!flow) {
 		count_drop(&shard->counters, DROP_FLOWS_FULL);
 		count_add(&shard->counters, COUNT_FLOWS_REFUSED, 1);
-		log_limited(&shard->flows_limit, LOG_LEVEL_WARNING,
-			    "shard %u: all %u flow entries in use, new flows are refused; see --flows",
-			    shard->id, shard->n_flows);
+		log_limited(
+			&shard->flows_limit, LOG_LEVEL_WARNING,
+			"shard %u: all %u flow entries in use, new flows are refused; see --flows",
+			shard->id, shard->n_flows);
 		return NULL;
 	}
 	memset(flow, 0, sizeof(*flow));
@@ -98,7 +99,8 @@ void flow_give(struct shard *shard, struct flow *flow)
 	list_remove(&flow->touched);
 	list_remove(&flow->owned);
 	wheel_disarm(&shard->wheel, &flow->timer);
-	/* Never published: nobody else can hold it. The newest entry is used first, as its lines are warm. */
+	/* Never published: nobody else can hold it. The newest entry is used first, as its lines
+	 * are warm. */
 	flow->touched.next = shard->flows_free.next;
 	flow->touched.prev = &shard->flows_free;
 	shard->flows_free.next->prev = &flow->touched;
@@ -112,13 +114,15 @@ struct flow *flow_publish(struct shard *shard, struct flow *flow)
 
 	cds_lfht_node_init(&flow->node);
 	RCU_NOTE_PUBLISH(flow);
-	node = cds_lfht_add_unique(home(shard->rt, flow->hash), flow->hash, match, &flow->key, &flow->node);
+	node = cds_lfht_add_unique(home(shard->rt, flow->hash), flow->hash, match, &flow->key,
+				   &flow->node);
 	if (node == &flow->node)
 		count_add(&shard->counters, COUNT_FLOWS_OPENED, 1);
 	return LIST_ENTRY(node, struct flow, node);
 }
 
-/* On call_rcu's thread: no reader can hold the entry any more, so it goes back to where its memory is. */
+/* On call_rcu's thread: no reader can hold the entry any more, so it goes back to where its memory
+ * is. */
 static void reclaimed(struct rcu_head *head)
 {
 	struct flow *flow = LIST_ENTRY(head, struct flow, reclaim);
@@ -162,7 +166,8 @@ void flow_reclaim(struct shard *shard)
 {
 	struct cds_wfcq_node *node;
 
-	while ((node = __cds_wfcq_dequeue_nonblocking(&shard->reclaim_head, &shard->reclaim_tail))) {
+	while ((node = __cds_wfcq_dequeue_nonblocking(&shard->reclaim_head,
+						      &shard->reclaim_tail))) {
 		struct flow *flow;
 
 		if (node == CDS_WFCQ_WOULDBLOCK)

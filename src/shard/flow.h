@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Flows and the table that finds them. Each shard has a fixed-size table; a key's home is the table of
- * shard hash % N, and any thread may look there within a read-side section. Entries are preallocated
- * by shard; the shard that owns a flow may be another than its home and than the one whose memory it is in.
- * A freed entry goes through call_rcu and comes back to the shard in whose memory it is.
+ * Flows and the table that finds them. Each shard has a fixed-size table; a key's home is the table
+ * of shard hash % N, and any thread may look there within a read-side section. Entries are
+ * preallocated by shard; the shard that owns a flow may be another than its home and than the one
+ * whose memory it is in. A freed entry goes through call_rcu and comes back to the shard in whose
+ * memory it is.
  */
 #pragma once
 
@@ -25,16 +26,16 @@ struct dgram_peer;
 
 /* A UDP or echo flow: one per guest address and port (RFC 4787: endpoint-independent mapping). */
 struct dgram {
-	struct list peers;            /* struct dgram_peer, those that the guest wrote to; the oldest first */
+	struct list peers; /* struct dgram_peer, those that the guest wrote to; the oldest first */
 	uint32_t n_peers;
-	struct dgram_peer *recent;    /* of the last datagram; NULL: none */
-	struct udp_port *port;        /* the guest's port is forwarded: its listeners; or NULL */
-	struct list port_link;        /* among the flows of that port */
-	unsigned int oif;             /* the device that the user named for what leaves; 0: none */
-	uint16_t segment_max;         /* runs of longer datagrams were refused by the kernel */
-	int8_t df;                    /* what the own socket does with DF; -1: not set yet */
-	bool group;                   /* wrote to a group: anyone may answer */
-	bool answered;                /* something came back: the longer time-out holds */
+	struct dgram_peer *recent; /* of the last datagram; NULL: none */
+	struct udp_port *port;	   /* the guest's port is forwarded: its listeners; or NULL */
+	struct list port_link;	   /* among the flows of that port */
+	unsigned int oif;	   /* the device that the user named for what leaves; 0: none */
+	uint16_t segment_max;	   /* runs of longer datagrams were refused by the kernel */
+	int8_t df;		   /* what the own socket does with DF; -1: not set yet */
+	bool group;		   /* wrote to a group: anyone may answer */
+	bool answered;		   /* something came back: the longer time-out holds */
 	uint64_t last_us;
 };
 
@@ -44,22 +45,23 @@ struct flow {
 
 	/* Constant from flow_publish() to the grace period after flow_close(): any thread reads. */
 	struct flow_key key;
-	uint32_t hash;      /* flow_steer_hash() of the key */
+	uint32_t hash;	      /* flow_steer_hash() of the key */
 	struct shard *memory; /* the shard in whose memory the entry is */
 
-	/* The owner: stored with release by shard_give_flow(), loaded with acquire by any thread. */
+	/* The owner: stored with release by shard_give_flow(), loaded with acquire by any thread.
+	 */
 	_Atomic uint16_t owner;
 
 	/* The owner's alone. */
-	bool closed;        /* out of the table; the entry waits for its grace period */
-	bool adopted;       /* the owner has taken it up: it is in its list and epoll */
+	bool closed;  /* out of the table; the entry waits for its grace period */
+	bool adopted; /* the owner has taken it up: it is in its list and epoll */
 	bool in_epoll;
-	bool fresh;         /* accepted, and not begun towards the guest */
-	uint16_t queue;     /* on which the guest last sent for it */
-	uint16_t giver;     /* the owner before, while not adopted */
-	int fd;             /* owned; -1: none */
-	uint32_t events;    /* EPOLL* reported since the last run */
-	uint64_t moved_us;  /* when it last changed its owner */
+	bool fresh;	     /* accepted, and not begun towards the guest */
+	uint16_t queue;	     /* on which the guest last sent for it */
+	uint16_t giver;	     /* the owner before, while not adopted */
+	int fd;		     /* owned; -1: none */
+	uint32_t events;     /* EPOLL* reported since the last run */
+	uint64_t moved_us;   /* when it last changed its owner */
 	struct list touched; /* in shard->touched, again, waiting or time_wait */
 	struct list owned;   /* in shard->owned */
 	struct timer timer;
@@ -81,10 +83,12 @@ struct flow_table {
 int flow_table_init(struct flow_table *table, uint32_t n);
 void flow_table_free(struct flow_table *table);
 
-/* Finds a flow in its home table. Any registered thread, online, in a read-side section that ends before it blocks. */
+/* Finds a flow in its home table. Any registered thread, online, in a read-side section that ends
+ * before it blocks. */
 struct flow *flow_find(const struct runtime *rt, const struct flow_key *key, uint32_t hash);
 
-/* A fresh entry of this shard's memory, zeroed, owned by it, with the key set; NULL and counted if none is left. */
+/* A fresh entry of this shard's memory, zeroed, owned by it, with the key set; NULL and counted if
+ * none is left. */
 struct flow *flow_take(struct shard *shard, const struct flow_key *key, uint32_t hash);
 /* Gives back an entry that was never published. */
 void flow_give(struct shard *shard, struct flow *flow);
@@ -92,10 +96,12 @@ void flow_give(struct shard *shard, struct flow *flow);
 /* The same where its memory may be another shard's. */
 void flow_give_home(struct shard *shard, struct flow *flow);
 
-/* Makes it findable. Returns the flow that was there already (the caller gives its own back), or this one. */
+/* Makes it findable. Returns the flow that was there already (the caller gives its own back), or
+ * this one. */
 struct flow *flow_publish(struct shard *shard, struct flow *flow);
 
-/* Takes a flow out of the table, its timer and lists, closes nothing; its entry is reclaimed. The owner. */
+/* Takes a flow out of the table, its timer and lists, closes nothing; its entry is reclaimed. The
+ * owner. */
 void flow_close(struct shard *shard, struct flow *flow);
 
 /* Returns reclaimed entries to the free list; once a loop. */

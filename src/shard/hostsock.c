@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The real sockets. SO_PEEK_OFF makes the kernel remember how far we have peeked; where it does not know that
- * for TCP, hostsock_peek() is given an offset to skip, see peek_skip().
+ * The real sockets. SO_PEEK_OFF makes the kernel remember how far we have peeked; where it does not
+ * know that for TCP, hostsock_peek() is given an offset to skip, see peek_skip().
  */
 #include "hostsock.h"
 
@@ -71,7 +71,8 @@ static ssize_t peek(int fd, struct iovec *iov, unsigned int n_iov)
 	return n < 0 ? -errno : n;
 }
 
-ssize_t hostsock_peek(int fd, const struct iovec *iov, unsigned int n_iov, uint32_t skip, uint8_t *discard)
+ssize_t hostsock_peek(int fd, const struct iovec *iov, unsigned int n_iov, uint32_t skip,
+		      uint8_t *discard)
 {
 	struct iovec all[SKIP_IOV + 128];
 	unsigned int n_skip;
@@ -85,8 +86,8 @@ ssize_t hostsock_peek(int fd, const struct iovec *iov, unsigned int n_iov, uint3
 	n = peek(fd, all, n_skip + n_iov);
 	if (n < 0)
 		return n;
-	/* What is there ends at what was skipped: whether the stream ends there too, only a short peek of the
-	 * hang-up state can say. */
+	/* What is there ends at what was skipped: whether the stream ends there too, only a short
+	 * peek of the hang-up state can say. */
 	if (n <= (ssize_t)skip)
 		return hostsock_at_end(fd) ? 0 : -EAGAIN;
 	return n - (ssize_t)skip;
@@ -110,8 +111,9 @@ ssize_t hostsock_discard(int fd, size_t len)
 }
 
 /*
- * How much payload the send buffer takes for sure. Its accounting is of buffer memory: a full segment costs
- * up to half as much again as its payload, so that half of what is free is a promise that holds.
+ * How much payload the send buffer takes for sure. Its accounting is of buffer memory: a full
+ * segment costs up to half as much again as its payload, so that half of what is free is a promise
+ * that holds.
  */
 static uint32_t send_room(int fd)
 {
@@ -154,7 +156,8 @@ void hostsock_info(int fd, struct hostsock_info *info)
 	info->send_room = send_room(fd);
 	info->delivered_ce = ti.tcpi_delivered_ce;
 	info->closed = ti.tcpi_state == STATE_CLOSE;
-	info->fin_acked = ti.tcpi_state == STATE_FIN_WAIT2 || ti.tcpi_state == STATE_TIME_WAIT || info->closed;
+	info->fin_acked = ti.tcpi_state == STATE_FIN_WAIT2 || ti.tcpi_state == STATE_TIME_WAIT ||
+			  info->closed;
 	if (len > offsetof(struct tcp_info, tcpi_snd_wnd))
 		info->send_window = ti.tcpi_snd_wnd;
 }

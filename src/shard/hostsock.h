@@ -11,12 +11,15 @@
 #include <sys/uio.h>
 
 struct hostsock_info {
-	uint32_t send_room;   /* payload bytes that the send buffer takes for sure, by a careful estimate */
+	uint32_t send_room;   /* payload bytes that the send buffer takes for sure, by a careful
+				 estimate */
 	uint32_t send_window; /* what the peer's window still takes, in bytes */
-	uint32_t unacked;     /* bytes written that the peer has not acknowledged, a FIN counted as one */
-	uint32_t delivered_ce; /* segments that the peer received marked with CE (tcpi_delivered_ce) */
-	bool fin_acked;       /* the peer has acknowledged our FIN */
-	bool closed;          /* the connection has ended altogether */
+	uint32_t unacked; /* bytes written that the peer has not acknowledged, a FIN counted as one
+			   */
+	uint32_t delivered_ce; /* segments that the peer received marked with CE (tcpi_delivered_ce)
+				*/
+	bool fin_acked;	       /* the peer has acknowledged our FIN */
+	bool closed;	       /* the connection has ended altogether */
 };
 
 /* Writes payload. Bytes taken, or -errno (-EAGAIN: the buffer is full, and EPOLLOUT will come). */
@@ -27,11 +30,12 @@ ssize_t hostsock_send_urgent(int fd, uint8_t byte);
 #define HOSTSOCK_DISCARD_SIZE 65536u
 
 /*
- * Peeks at received payload from the kernel's peek offset on, which it advances; where the kernel has none for TCP,
- * skip bytes go to the discard area (HOSTSOCK_DISCARD_SIZE bytes, overwritten again and again) first. Bytes without
- * the skipped ones, 0 at the end of the stream, or -errno.
+ * Peeks at received payload from the kernel's peek offset on, which it advances; where the kernel
+ * has none for TCP, skip bytes go to the discard area (HOSTSOCK_DISCARD_SIZE bytes, overwritten
+ * again and again) first. Bytes without the skipped ones, 0 at the end of the stream, or -errno.
  */
-ssize_t hostsock_peek(int fd, const struct iovec *iov, unsigned int n_iov, uint32_t skip, uint8_t *discard);
+ssize_t hostsock_peek(int fd, const struct iovec *iov, unsigned int n_iov, uint32_t skip,
+		      uint8_t *discard);
 /* Moves the kernel's peek offset. 0 or -errno. */
 int hostsock_set_peek(int fd, uint32_t offset);
 /* Drops len received bytes; the kernel's peek offset goes back by as much. Bytes or -errno. */

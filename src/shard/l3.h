@@ -21,8 +21,8 @@ struct l3 {
 	uint8_t tos;
 	uint8_t ttl;
 	bool dont_fragment; /* IPv4 */
-	uint16_t id;        /* IPv4 */
-	uint16_t frag;      /* IPv4: offset in 8-byte units, 0x2000 for more fragments */
+	uint16_t id;	    /* IPv4 */
+	uint16_t frag;	    /* IPv4: offset in 8-byte units, 0x2000 for more fragments */
 };
 
 /* Bytes that l3_write() writes: 34 or 54. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Forwarded TCP ports: one listening socket a port, in the epoll of every shard, or of one shard where
- * there are many ports. Never SO_REUSEPORT: a second daemon on the port must fail with EADDRINUSE.
+ * Forwarded TCP ports: one listening socket a port, in the epoll of every shard, or of one shard
+ * where there are many ports. Never SO_REUSEPORT: a second daemon on the port must fail with
+ * EADDRINUSE.
  */
 #include "dgram.h"
 #include "hostsock.h"
@@ -15,20 +16,21 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BACKLOG 1024
+#define BACKLOG	   1024
 #define ACCEPT_MAX 32 /* per event, so that other work has its turn */
 
 /*
- * Its memory is only ever used for listeners again: an event that a shard fetched before the listener was
- * closed finds a closed one, or another one that has nothing to accept.
+ * Its memory is only ever used for listeners again: an event that a shard fetched before the
+ * listener was closed finds a closed one, or another one that has nothing to accept.
  */
 struct listener {
 	struct pollee pollee;
-	_Atomic int fd;           /* written by control; -1: closed, or UDP */
-	_Atomic uint16_t target;  /* the guest's port; written by control before fd */
-	_Atomic bool outward;     /* it is in the namespace, for ports of the host; written by control before fd */
+	_Atomic int fd;		 /* written by control; -1: closed, or UDP */
+	_Atomic uint16_t target; /* the guest's port; written by control before fd */
+	_Atomic bool outward; /* it is in the namespace, for ports of the host; written by control
+				 before fd */
 	struct udp_listener *udp; /* the whole of it, for UDP */
-	struct listener *next;    /* among the open or the spare ones */
+	struct listener *next;	  /* among the open or the spare ones */
 };
 
 static void set_int(int fd, int level, int name, int value)
@@ -37,7 +39,8 @@ static void set_int(int fd, int level, int name, int value)
 }
 
 /* The address to bind to for a family: the map's own, or any. */
-static socklen_t bind_address(const struct port_map *map, uint16_t port, int family, struct sockaddr_storage *sa)
+static socklen_t bind_address(const struct port_map *map, uint16_t port, int family,
+			      struct sockaddr_storage *sa)
 {
 	static const uint8_t any4[4];
 	struct endpoint e = { .addr = map->addr, .port = port };
@@ -49,7 +52,8 @@ static socklen_t bind_address(const struct port_map *map, uint16_t port, int fam
 }
 
 /* Makes one bound and listening socket. The descriptor or -errno. */
-static int make_socket(const struct runtime *rt, const struct port_map *map, uint16_t port, int family)
+static int make_socket(const struct runtime *rt, const struct port_map *map, uint16_t port,
+		       int family)
 {
 	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	struct sockaddr_storage sa;
@@ -58,10 +62,12 @@ static int make_socket(const struct runtime *rt, const struct port_map *map, uin
 
 	if (fd < 0)
 		return -errno;
-	/* Over its own connections in TIME_WAIT a restarted daemon must bind; over another's listener it cannot. */
+	/* Over its own connections in TIME_WAIT a restarted daemon must bind; over another's
+	 * listener it cannot. */
 	set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	if (family == AF_INET6)
-		set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, !ip_is_unset(&map->addr) || map->v6_only || rt->config->family_off[IP4]);
+		set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY,
+			!ip_is_unset(&map->addr) || map->v6_only || rt->config->family_off[IP4]);
 	if (rt->config->freebind)
 		set_int(fd, IPPROTO_IP, IP_FREEBIND, 1);
 	conn_socket_options(fd, !rt->config->no_peek_off); /* inherited by what is accepted */
@@ -92,7 +98,8 @@ static int make_any(const struct runtime *rt, const struct port_map *map, uint16
 
 static int watch(struct runtime *rt, struct listener *listener, bool everywhere, uint16_t port)
 {
-	struct epoll_event ev = { .events = EPOLLIN | (everywhere ? EPOLLEXCLUSIVE : 0), .data.ptr = &listener->pollee };
+	struct epoll_event ev = { .events = EPOLLIN | (everywhere ? EPOLLEXCLUSIVE : 0),
+				  .data.ptr = &listener->pollee };
 
 	for (unsigned int i = 0; i < rt->n_shards; i++) {
 		if (!everywhere && i != port % rt->n_shards)
@@ -126,7 +133,8 @@ static void open_listener(struct runtime *rt, struct listener *listener, struct 
 	*out = listener;
 }
 
-int shards_listen(struct runtime *rt, uint8_t proto, const struct port_map *map, uint16_t port, struct listener **out)
+int shards_listen(struct runtime *rt, uint8_t proto, const struct port_map *map, uint16_t port,
+		  struct listener **out)
 {
 	struct listener *listener = take_listener(rt);
 	int ret;
@@ -149,7 +157,8 @@ int shards_listen(struct runtime *rt, uint8_t proto, const struct port_map *map,
 	return 0;
 }
 
-int shards_listen_ns(struct runtime *rt, uint8_t proto, int fd, uint16_t target, struct listener **out)
+int shards_listen_ns(struct runtime *rt, uint8_t proto, int fd, uint16_t target,
+		     struct listener **out)
 {
 	struct listener *listener = take_listener(rt);
 	int ret = proto == IPPROTO_TCP ? 0 : -EPROTONOSUPPORT;
@@ -175,7 +184,8 @@ int shards_ns_socket(uint8_t proto, enum ip_version version, uint16_t port)
 	static const uint8_t loopback4[4] = { 127, 0, 0, 1 };
 	struct endpoint e = { .port = port };
 	int type = proto == IPPROTO_TCP ? SOCK_STREAM : SOCK_DGRAM, error;
-	int fd = socket(version == IP4 ? AF_INET : AF_INET6, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int fd =
+		socket(version == IP4 ? AF_INET : AF_INET6, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	struct sockaddr_storage sa;
 
 	if (fd < 0)
@@ -185,7 +195,8 @@ int shards_ns_socket(uint8_t proto, enum ip_version version, uint16_t port)
 		set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 		conn_socket_options(fd, false);
 	}
-	if (bind(fd, (struct sockaddr *)&sa, sockaddr_of(&e, 0, &sa)) || (proto == IPPROTO_TCP && listen(fd, BACKLOG))) {
+	if (bind(fd, (struct sockaddr *)&sa, sockaddr_of(&e, 0, &sa)) ||
+	    (proto == IPPROTO_TCP && listen(fd, BACKLOG))) {
 		error = errno;
 		close(fd);
 		return -error;
@@ -229,8 +240,10 @@ void shards_free_listeners(struct runtime *rt)
 	rt->spare_listeners = NULL;
 }
 
-/* The key of a connection from the host, as the guest will see it. False if the guest could not answer. */
-static bool key_of(struct shard *shard, const struct sockaddr_storage *sa, uint16_t target, struct flow_key *key)
+/* The key of a connection from the host, as the guest will see it. False if the guest could not
+ * answer. */
+static bool key_of(struct shard *shard, const struct sockaddr_storage *sa, uint16_t target,
+		   struct flow_key *key)
 {
 	const struct netconf *net = netconf_get(shard->rt);
 	struct endpoint peer;
@@ -280,17 +293,20 @@ static void refuse(struct shard *shard, int fd)
 }
 
 /* Whether it goes socket to socket; then it has begun. */
-static bool accepted_splice(struct shard *shard, int fd, const struct sockaddr_storage *sa, const struct listener *listener)
+static bool accepted_splice(struct shard *shard, int fd, const struct sockaddr_storage *sa,
+			    const struct listener *listener)
 {
 	struct endpoint peer, dst;
 
-	if (!endpoint_of(sa, &peer) || !splice_wanted(shard, &peer.addr, listener->target, listener->outward, &dst))
+	if (!endpoint_of(sa, &peer) ||
+	    !splice_wanted(shard, &peer.addr, listener->target, listener->outward, &dst))
 		return false;
 	splice_accept(shard, fd, &dst, listener->outward);
 	return true;
 }
 
-static void accepted(struct shard *shard, int fd, const struct sockaddr_storage *sa, uint16_t target)
+static void accepted(struct shard *shard, int fd, const struct sockaddr_storage *sa,
+		     uint16_t target)
 {
 	struct flow_key key;
 	struct flow *flow;
@@ -306,7 +322,8 @@ static void accepted(struct shard *shard, int fd, const struct sockaddr_storage 
 		return;
 	}
 	flow->fd = fd;
-	if (flow_publish(shard, flow) != flow) { /* the peer uses its port again before we are done with it */
+	if (flow_publish(shard, flow) !=
+	    flow) { /* the peer uses its port again before we are done with it */
 		flow->fd = -1;
 		flow_give(shard, flow);
 		refuse(shard, fd);
@@ -322,7 +339,8 @@ void listener_accept(struct shard *shard, struct listener *listener)
 	for (unsigned int i = 0; i < ACCEPT_MAX && listen_fd >= 0; i++) {
 		struct sockaddr_storage sa = { 0 };
 		socklen_t len = sizeof(sa);
-		int fd = accept4(listen_fd, (struct sockaddr *)&sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int fd = accept4(listen_fd, (struct sockaddr *)&sa, &len,
+				 SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd < 0) {
 			if (errno == EMFILE || errno == ENFILE)

@@ -13,7 +13,8 @@ static bool matches(const struct ip_addr *a, const struct ip_addr *rule)
 	return !ip_is_unset(rule) && ip_eq(a, rule);
 }
 
-enum drop map_to_host(const struct netconf *net, const struct endpoint *dst, uint8_t proto, struct endpoint *out)
+enum drop map_to_host(const struct netconf *net, const struct endpoint *dst, uint8_t proto,
+		      struct endpoint *out)
 {
 	const struct netconf_version *v = &net->v[ip_version_of(&dst->addr)];
 	enum ip_version version = ip_version_of(&dst->addr);
@@ -39,8 +40,8 @@ enum drop map_to_host(const struct netconf *net, const struct endpoint *dst, uin
 	return DROP_NONE;
 }
 
-bool map_to_guest(const struct netconf *net, const struct ip_addr *peer, const struct ip_addr *local,
-		  struct ip_addr *out)
+bool map_to_guest(const struct netconf *net, const struct ip_addr *peer,
+		  const struct ip_addr *local, struct ip_addr *out)
 {
 	const struct netconf_version *v = &net->v[ip_version_of(peer)];
 	bool own = ip_eq(peer, &v->addr) || (!ip_is_unset(&v->seen) && ip_eq(peer, &v->seen));
@@ -63,7 +64,8 @@ bool map_to_guest(const struct netconf *net, const struct ip_addr *peer, const s
 	return true;
 }
 
-bool map_guest_addr(const struct netconf *net, enum ip_version version, bool link_local, struct ip_addr *out)
+bool map_guest_addr(const struct netconf *net, enum ip_version version, bool link_local,
+		    struct ip_addr *out)
 {
 	const struct netconf_version *v = &net->v[version];
 	const struct ip_addr *choice = link_local && version == IP6 ? &v->seen_local : &v->seen;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Buffer pool of one shard: chunks of POOL_CHUNK bytes for payload that outlives its batch. Mapped at
- * start and touched as used. Windows are promises of chunks: what a flow may still send is reserved,
- * so that payload inside an offered window always finds room.
+ * Buffer pool of one shard: chunks of POOL_CHUNK bytes for payload that outlives its batch. Mapped
+ * at start and touched as used. Windows are promises of chunks: what a flow may still send is
+ * reserved, so that payload inside an offered window always finds room.
  */
 #pragma once
 
@@ -12,7 +12,7 @@
 #include <sys/types.h>
 
 #define POOL_CHUNK 4096u
-#define POOL_DATA (POOL_CHUNK - 32u)
+#define POOL_DATA  (POOL_CHUNK - 32u)
 
 /* A piece of a byte stream; position is the owner's to give a meaning (a TCP sequence number). */
 struct chunk {
@@ -30,9 +30,9 @@ _Static_assert(sizeof(struct chunk) == POOL_CHUNK, "a chunk is one page");
 struct pool {
 	uint8_t *base;
 	uint32_t n_chunks;
-	uint32_t n_fresh;    /* chunks never used are at base + n_fresh * POOL_CHUNK and up */
+	uint32_t n_fresh; /* chunks never used are at base + n_fresh * POOL_CHUNK and up */
 	uint32_t n_used;
-	uint64_t reserved;   /* bytes promised and not used yet */
+	uint64_t reserved; /* bytes promised and not used yet */
 	struct list free;
 };
 

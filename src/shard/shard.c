@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A shard's loop. One turn takes what is there (events, rings, timers), lets it mark flows, runs each
- * marked flow once, and flushes the transmit batch. Whoever runs a turn holds the shard's mutex: its own thread, or a
- * reader that found it free.
+ * A shard's loop. One turn takes what is there (events, rings, timers), lets it mark flows, runs
+ * each marked flow once, and flushes the transmit batch. Whoever runs a turn holds the shard's
+ * mutex: its own thread, or a reader that found it free.
  */
 #include "shard_internal.h"
 
@@ -73,7 +73,8 @@ void shard_wake_tx(struct shard *shard)
 
 int shard_watch(struct shard *shard, struct flow *flow)
 {
-	struct epoll_event ev = { .events = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = &flow->pollee };
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+				  .data.ptr = &flow->pollee };
 
 	if (epoll_ctl(shard->epoll_fd, EPOLL_CTL_ADD, flow->fd, &ev))
 		return -errno;
@@ -85,7 +86,8 @@ void shard_out_of_fds(struct shard *shard)
 {
 	count_drop(&shard->counters, DROP_FD_LIMIT);
 	log_limited(&shard->fd_limit, LOG_LEVEL_WARNING,
-		    "shard %u: the limit on open files is reached, new flows are refused; raise it (ulimit -n)",
+		    "shard %u: the limit on open files is reached, new flows are refused; raise it "
+		    "(ulimit -n)",
 		    shard->id);
 }
 
@@ -94,7 +96,8 @@ void shard_forward(struct shard *shard, struct frame *frame, unsigned int owner)
 	batch_add(&shard->forward[owner], frame);
 }
 
-/* Hands on what the batch had for others; each hand-over holds a reference to the slab of its own. */
+/* Hands on what the batch had for others; each hand-over holds a reference to the slab of its own.
+ */
 static void push_forwarded(struct shard *shard, struct slab *slab)
 {
 	for (unsigned int i = 0; i < shard->rt->n_shards; i++) {
@@ -134,8 +137,8 @@ bool shard_give_flow(struct shard *shard, struct flow *flow, unsigned int owner)
 	if (shard->last_flow == flow)
 		shard->last_flow = NULL;
 	flow->moved_us = shard->now_us;
-	/* Acquired by flow_owner(): whoever sees the new owner sends frames there, behind the flow in the ring or ahead of
-	 * it, where they are kept back. */
+	/* Acquired by flow_owner(): whoever sees the new owner sends frames there, behind the flow
+	 * in the ring or ahead of it, where they are kept back. */
 	atomic_store_explicit(&flow->owner, (uint16_t)owner, memory_order_release);
 	ring_push(ring, &batch);
 	shard_wake(to, &shard->counters);
@@ -152,7 +155,8 @@ static void run_flow(struct shard *shard, struct flow *flow)
 
 	if (room || flow->closed || !list_is_empty(&flow->touched))
 		return;
-	/* Without a guest there is no room and nothing here makes some: then only the transport's word helps. */
+	/* Without a guest there is no room and nothing here makes some: then only the transport's
+	 * word helps. */
 	shard->retry |= shard->tx->blocked;
 	list_append(&shard->waiting, &flow->touched);
 }
@@ -195,16 +199,19 @@ static void adopt_flow(struct shard *shard, struct flow *flow)
 }
 
 /*
- * Another shard sees this flow's frames. It gets the flow if that can be given as it stands: open, nothing of it in our
- * pool, not moved a moment ago. The pointer may be stale: then the entry is not ours, or is a flow that can move as well.
+ * Another shard sees this flow's frames. It gets the flow if that can be given as it stands: open,
+ * nothing of it in our pool, not moved a moment ago. The pointer may be stale: then the entry is
+ * not ours, or is a flow that can move as well.
  */
 static void part_with_flow(struct shard *shard, struct flow *flow, unsigned int to)
 {
-	if (flow_owner(flow) != shard->id || flow->closed || !flow->adopted || flow->key.proto != FLOW_TCP)
+	if (flow_owner(flow) != shard->id || flow->closed || !flow->adopted ||
+	    flow->key.proto != FLOW_TCP)
 		return;
 	if (shard->now_us - flow->moved_us < MOVE_INTERVAL_US || !tcp_may_move(&flow->tcp))
 		return;
-	if (!tcp_run(shard, flow) || flow->closed || !tcp_may_move(&flow->tcp) || !tx_flush(shard->tx))
+	if (!tcp_run(shard, flow) || flow->closed || !tcp_may_move(&flow->tcp) ||
+	    !tx_flush(shard->tx))
 		return;
 	tcp_leave(shard, flow);
 	shard_give_flow(shard, flow, to);
@@ -225,10 +232,12 @@ void shard_await_flow(struct shard *shard, struct flow *flow)
 	struct slab *slab = shard->slab;
 	bool from_ring = shard->from_ring;
 
-	/* What the present batch has for others goes with its own slab, before another batch is run inside of it. */
+	/* What the present batch has for others goes with its own slab, before another batch is run
+	 * inside of it. */
 	if (slab)
 		push_forwarded(shard, slab);
-	/* The giver has let go and is about to push: a few instructions, unless it was preempted there. */
+	/* The giver has let go and is about to push: a few instructions, unless it was preempted
+	 * there. */
 	while (!flow->adopted) {
 		shard_drain_ring(shard, shard->rt->n_readers + flow->giver);
 		if (!flow->adopted)
@@ -247,9 +256,12 @@ static void frame_for_control(struct shard *shard, struct frame *frame)
 }
 
 static void (*const frame_handlers[])(struct shard *shard, struct frame *frame) = {
-	[FRAME_CONTROL] = frame_for_control, [FRAME_TCP] = conn_frame,
-	[FRAME_UDP] = dgram_frame,           [FRAME_ECHO] = dgram_frame,
-	[FRAME_ICMP_ERROR] = icmp_error_frame, [FRAME_FRAGMENT] = fragment_frame,
+	[FRAME_CONTROL] = frame_for_control,
+	[FRAME_TCP] = conn_frame,
+	[FRAME_UDP] = dgram_frame,
+	[FRAME_ECHO] = dgram_frame,
+	[FRAME_ICMP_ERROR] = icmp_error_frame,
+	[FRAME_FRAGMENT] = fragment_frame,
 };
 
 static void run_frames(struct shard *shard, struct batch *batch)
@@ -310,7 +322,8 @@ void shard_drain_ring(struct shard *shard, unsigned int producer)
 	shard->from_ring = false;
 }
 
-/* Sets the descriptor that ends the sleep, if the next deadline is nearer than the one it is set for. */
+/* Sets the descriptor that ends the sleep, if the next deadline is nearer than the one it is set
+ * for. */
 static void arm_timer(struct shard *shard)
 {
 	uint64_t next = wheel_next_us(&shard->wheel), fragments = fragment_expire(shard);
@@ -390,8 +403,8 @@ static bool rings_are_empty(const struct shard *shard)
 }
 
 /*
- * Ends a turn. Flows that found no room are run again once there is some: at once if the batch went out after all,
- * else when the transport says so with shard_wake_tx().
+ * Ends a turn. Flows that found no room are run again once there is some: at once if the batch went
+ * out after all, else when the transport says so with shard_wake_tx().
  */
 static void flush(struct shard *shard)
 {
@@ -464,7 +477,8 @@ void shard_leave(struct shard *shard)
 /* Whether there is work that no descriptor will tell of. */
 static bool has_work(const struct shard *shard)
 {
-	return shard->more_sources || splice_has_work(shard) || !list_is_empty(&shard->again) || !rings_are_empty(shard) ||
+	return shard->more_sources || splice_has_work(shard) || !list_is_empty(&shard->again) ||
+	       !rings_are_empty(shard) ||
 	       atomic_load_explicit(&shard->tx_ready, memory_order_relaxed);
 }
 
@@ -492,7 +506,8 @@ static int sleep_outside(struct shard *shard, struct epoll_event *events)
 
 	if (!work) {
 		arm_timer(shard);
-		/* Pairs with shard_wake(): a producer that does not see this has pushed before the look at the rings. */
+		/* Pairs with shard_wake(): a producer that does not see this has pushed before the
+		 * look at the rings. */
 		atomic_store_explicit(&shard->asleep, true, memory_order_seq_cst);
 		atomic_thread_fence(memory_order_seq_cst);
 		work = has_work(shard);
@@ -508,7 +523,8 @@ static int sleep_outside(struct shard *shard, struct epoll_event *events)
 	return n;
 }
 
-/* The CPU for a shard's thread: the list gives the reader's, control's, then the shards'; too few are shared in order. */
+/* The CPU for a shard's thread: the list gives the reader's, control's, then the shards'; too few
+ * are shared in order. */
 static void pin(const struct shard *shard)
 {
 	const struct config *config = shard->rt->config;
@@ -582,7 +598,8 @@ static int make_descriptors(struct shard *shard)
 
 static void *map_memory(size_t size)
 {
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	return p == MAP_FAILED ? NULL : p;
 }

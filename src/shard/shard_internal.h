@@ -40,15 +40,17 @@ struct shard {
 	int timer_fd;
 	struct pollee wake_pollee, timer_pollee;
 	unsigned int n_rings;
-	struct ring *rings; /* by producer */
+	struct ring *rings;	 /* by producer */
 	struct flow_table table; /* home of the keys whose hash says so; any thread looks up */
 
 	/* Shared, each with its writers. */
-	_Alignas(CACHE_LINE) _Atomic bool asleep; /* its thread, seq_cst; read by producers after a push */
-	_Atomic bool tx_ready;  /* set by the transport, taken by the shard */
-	_Atomic bool stopping;  /* main */
-	pthread_mutex_t inside; /* whoever runs the shard holds it */
-	_Atomic unsigned int knocking; /* threads that wait for the mutex; the shard's thread lets them pass */
+	_Alignas(CACHE_LINE) _Atomic bool asleep; /* its thread, seq_cst; read by producers after a
+						     push */
+	_Atomic bool tx_ready;			  /* set by the transport, taken by the shard */
+	_Atomic bool stopping;			  /* main */
+	pthread_mutex_t inside;			  /* whoever runs the shard holds it */
+	_Atomic unsigned int
+		knocking; /* threads that wait for the mutex; the shard's thread lets them pass */
 	struct cds_wfcq_head reclaim_head; /* call_rcu's thread appends, the shard takes all */
 	struct cds_wfcq_tail reclaim_tail;
 
@@ -58,36 +60,36 @@ struct shard {
 	struct wheel wheel;
 	struct pool pool;
 	struct flow *flows;
-	uint32_t n_flows;       /* entries in memory */
-	uint32_t flows_fresh;   /* entries from here on were never used */
+	uint32_t n_flows;     /* entries in memory */
+	uint32_t flows_fresh; /* entries from here on were never used */
 	uint32_t flows_in_use;
 	struct list flows_free; /* through touched */
-	struct list owned;      /* all flows of this owner */
-	struct list touched;    /* flows to be run before this turn ends */
-	struct list again;      /* flows to be run with the next turn, without a wait */
-	struct list waiting;    /* flows to be run when the guest's side has room */
-	struct list time_wait;  /* TCP flows in that state, oldest first */
-	bool retry;             /* some wait only for the batch to go out, of which nobody tells */
+	struct list owned;	/* all flows of this owner */
+	struct list touched;	/* flows to be run before this turn ends */
+	struct list again;	/* flows to be run with the next turn, without a wait */
+	struct list waiting;	/* flows to be run when the guest's side has room */
+	struct list time_wait;	/* TCP flows in that state, oldest first */
+	bool retry;		/* some wait only for the batch to go out, of which nobody tells */
 	struct source_slot sources[2 * MAX_QUEUES];
-	bool more_sources;      /* a source has more to read: do not block */
+	bool more_sources;	/* a source has more to read: do not block */
 	struct flow *last_flow; /* of the batch: consecutive frames are often of one flow */
-	bool from_ring;         /* the present batch was handed over, not read here */
-	bool by_reader;         /* a reader is inside, or the control thread */
-	struct slab *slab;      /* of the present batch */
+	bool from_ring;		/* the present batch was handed over, not read here */
+	bool by_reader;		/* a reader is inside, or the control thread */
+	struct slab *slab;	/* of the present batch */
 	struct stranger strangers[STRANGERS]; /* by hash */
 	struct batch forward[MAX_SHARDS]; /* frames of the present batch whose flows others own */
 	struct log_limit flows_limit, fd_limit, pool_limit, ping_limit;
 	struct counters counters;
 	bool peek_off[IP_VERSIONS]; /* whether the kernel has SO_PEEK_OFF for TCP */
-	uint8_t *discard;           /* HOSTSOCK_DISCARD_SIZE bytes, never read */
-	uint32_t bulk_period;       /* flows that send much are counted by periods ... */
-	uint32_t bulk_flows;        /* ... in the present one ... */
-	uint32_t bulk_before;       /* ... and in the one before */
+	uint8_t *discard;	    /* HOSTSOCK_DISCARD_SIZE bytes, never read */
+	uint32_t bulk_period;	    /* flows that send much are counted by periods ... */
+	uint32_t bulk_flows;	    /* ... in the present one ... */
+	uint32_t bulk_before;	    /* ... and in the one before */
 	uint64_t challenge_second;  /* of the limit on challenge ACKs */
 	uint32_t challenges;
-	void *dgrams;    /* struct dgrams: the UDP and echo side's own */
+	void *dgrams;		 /* struct dgrams: the UDP and echo side's own */
 	struct splicer *splicer; /* of spliced connections */
-	void *fragments; /* struct fragments: reassembly's own */
+	void *fragments;	 /* struct fragments: reassembly's own */
 };
 
 /* The clock of all deadlines, in microseconds; monotonic. */
@@ -107,8 +109,8 @@ static inline void shard_touch_again(struct shard *shard, struct flow *flow)
 	list_append(&shard->again, &flow->touched);
 }
 
-/* Enters a shard from the control thread, waiting for whoever is inside; shard_leave() ends it. The caller is a registered
- * QSBR thread, online before and after. */
+/* Enters a shard from the control thread, waiting for whoever is inside; shard_leave() ends it. The
+ * caller is a registered QSBR thread, online before and after. */
 void shard_enter(struct shard *shard);
 
 /* Adds a flow's descriptor to the epoll, edge-triggered, for all events. 0 or -errno. */
@@ -118,18 +120,21 @@ int shard_watch(struct shard *shard, struct flow *flow);
 void shard_forward(struct shard *shard, struct frame *frame, unsigned int owner);
 
 /*
- * Runs one frame that was not read but made (a reassembled one), or hands it to the shard that its hash says. Like a
- * batch of its own: it may be called while another runs. The caller's reference to the slab goes with it.
+ * Runs one frame that was not read but made (a reassembled one), or hands it to the shard that its
+ * hash says. Like a batch of its own: it may be called while another runs. The caller's reference
+ * to the slab goes with it.
  */
 void shard_inject(struct shard *shard, struct frame *frame, struct slab *slab);
 
-/* Hands a flow that this shard owns to another, in order behind what was forwarded. False: the ring is busy. */
+/* Hands a flow that this shard owns to another, in order behind what was forwarded. False: the ring
+ * is busy. */
 bool shard_give_flow(struct shard *shard, struct flow *flow, unsigned int owner);
 
 /* Takes up a flow whose owner this shard is. */
 void shard_own(struct shard *shard, struct flow *flow);
 
-/* The owner is this shard by word of the one before: takes what that has sent ahead of the flow, then the flow. */
+/* The owner is this shard by word of the one before: takes what that has sent ahead of the flow,
+ * then the flow. */
 void shard_await_flow(struct shard *shard, struct flow *flow) ON_SHARD;
 
 /* Asks a flow's owner for it, as its frames come here. */

@@ -233,6 +233,8 @@ void splice_event(struct shard *shard, struct splice_side *side, uint32_t events
 		side->writable = side->opened = true;
 	if (events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP))
 		side->readable = true;
+	if (events & (EPOLLRDHUP | EPOLLHUP))
+		side->hangup = true;
 	if (events & EPOLLPRI)
 		side->urgent = true;
 	shard_touch(shard, flow);

@@ -32,8 +32,9 @@ struct splice_side {
 	int fd;			 /* owned; -1: none */
 	bool readable, writable; /* nothing said otherwise since the last event */
 	bool urgent;		 /* an urgent byte may be ahead: no splice() can pass it */
-	bool opened;		 /* connected */
-	uint8_t end;		 /* its own index */
+	bool hangup; /* a FIN or a reset is in the queue: only a read of 0 or an error is the end */
+	bool opened; /* connected */
+	uint8_t end; /* its own index */
 };
 
 /* From the side of the same index to the other one. */

@@ -14,9 +14,10 @@
 #define ROUNDS	      8 /* reads of a run, so that no connection keeps the others waiting */
 #define SPLICE_MAX    (1u << 24) /* asked for at a time: as much as the pipe takes */
 #define SPLICE_LITTLE 16384u	 /* not worth a pipe */
-#define PIPE_BEST     (1 << 20) /* the limit for ordinary users, see pipe-max-size in proc_sys_fs(5) \
-				 */
-#define PIPE_LEAST (64 << 10)	/* what a pipe has where the user's quota isn't used up */
+#define PIPE_BEST                                                                                  \
+	(1 << 20)	      /* the limit for ordinary users, see pipe-max-size in proc_sys_fs(5) \
+			       */
+#define PIPE_LEAST (64 << 10) /* what a pipe has where the user's quota isn't used up */
 
 #define PIPE_RETRY_US 1000000u /* after a refusal */
 
@@ -229,7 +230,7 @@ static ssize_t read_some(struct shard *shard, struct splice_way *way, struct spl
 		return n;
 	adapt(way, room, n);
 	/* A short read has emptied the socket, or has met an urgent byte; then an event says so. */
-	if ((size_t)n < room && !from->urgent)
+	if ((size_t)n < room && !from->urgent && !from->hangup)
 		from->readable = false;
 	return n;
 }

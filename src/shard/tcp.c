@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The life of a TCP flow: its beginning from either side, its run, its timer and its ends. A run is the
- * only place where the socket and the guest are spoken to; whatever happens (a segment, an event, a
- * timer) is noted in the flow, which is then run once per turn of the shard's loop.
+ * The life of a TCP flow: its beginning from either side, its run, its timer and its ends. A run is
+ * the only place where the socket and the guest are spoken to; whatever happens (a segment, an
+ * event, a timer) is noted in the flow, which is then run once per turn of the shard's loop.
  */
 #include "dgram.h"
 #include "l3.h"
@@ -18,8 +18,9 @@
 static void arm(struct shard *shard, struct flow *flow)
 {
 	const struct tcp *tcp = &flow->tcp;
-	const uint64_t due[] = { tcp->rto_due_us,     tcp->tlp_due_us, tcp->reo_due_us,  tcp->persist_due_us,
-				 tcp->poll_us,        tcp->idle_due_us, tcp->state_due_us };
+	const uint64_t due[] = { tcp->rto_due_us,     tcp->tlp_due_us, tcp->reo_due_us,
+				 tcp->persist_due_us, tcp->poll_us,    tcp->idle_due_us,
+				 tcp->state_due_us };
 	uint64_t next = UINT64_MAX;
 
 	for (unsigned int i = 0; i < sizeof(due) / sizeof(due[0]); i++) {
@@ -53,7 +54,8 @@ void tcp_open_guest(struct shard *shard, struct flow *flow, const struct frame *
 {
 	struct tcp_header h;
 
-	tcp_header_decode(frame->data + frame->l4_off, (size_t)(frame->payload_off - frame->l4_off), &h);
+	tcp_header_decode(frame->data + frame->l4_off, (size_t)(frame->payload_off - frame->l4_off),
+			  &h);
 	init(shard, flow, TCPS_CONNECTING);
 	tcp_answer_syn(shard, flow, &h);
 	flow->queue = frame->queue;
@@ -101,7 +103,8 @@ void tcp_refuse(struct shard *shard, const struct frame *frame)
 	struct tcp_header h;
 	uint32_t len;
 
-	tcp_header_decode(frame->data + frame->l4_off, (size_t)(frame->payload_off - frame->l4_off), &h);
+	tcp_header_decode(frame->data + frame->l4_off, (size_t)(frame->payload_off - frame->l4_off),
+			  &h);
 	if (h.flags & TCP_RST)
 		return;
 	len = frame->payload_len + (h.flags & TCP_SYN ? 1 : 0) + (h.flags & TCP_FIN ? 1 : 0);
@@ -129,14 +132,20 @@ static const struct connect_error {
 };
 
 /* Quotes the SYN, as far as an error must (its first eight bytes are all that matters). */
-static void send_unreachable(struct shard *shard, const struct flow *flow, const struct connect_error *e)
+static void send_unreachable(struct shard *shard, const struct flow *flow,
+			     const struct connect_error *e)
 {
 	uint8_t quoted[L3_HEADER_MAX + TCP_HEADER_LEN] = { 0 };
-	struct l3 l3 = { .src = flow->key.guest, .dst = flow->key.peer, .proto = IPPROTO_TCP, .ttl = 64,
+	struct l3 l3 = { .src = flow->key.guest,
+			 .dst = flow->key.peer,
+			 .proto = IPPROTO_TCP,
+			 .ttl = 64,
 			 .dont_fragment = true };
 	bool v4 = ip_is_v4(&l3.dst);
-	struct tcp_header h = { .src_port = flow->key.guest_port, .dst_port = flow->key.peer_port,
-				.seq = flow->tcp.irs, .flags = TCP_SYN };
+	struct tcp_header h = { .src_port = flow->key.guest_port,
+				.dst_port = flow->key.peer_port,
+				.seq = flow->tcp.irs,
+				.flags = TCP_SYN };
 	size_t len = l3_write(quoted, &l3, TCP_HEADER_LEN);
 
 	len += tcp_header_encode(quoted + len, &h);
@@ -179,11 +188,12 @@ bool tcp_may_reuse(const struct tcp *tcp, const struct frame *frame)
 
 	if (tcp->state != TCPS_TIME_WAIT)
 		return false;
-	tcp_header_decode(frame->data + frame->l4_off, (size_t)(frame->payload_off - frame->l4_off), &h);
+	tcp_header_decode(frame->data + frame->l4_off, (size_t)(frame->payload_off - frame->l4_off),
+			  &h);
 	if ((h.flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN)
 		return false;
-	return SEQ_GT(h.seq, tcp->rcv_nxt) ||
-	       (tcp_is(tcp, TCPB_TS) && h.options.has_ts && SEQ_GT(h.options.ts_val, tcp->ts_recent));
+	return SEQ_GT(h.seq, tcp->rcv_nxt) || (tcp_is(tcp, TCPB_TS) && h.options.has_ts &&
+					       SEQ_GT(h.options.ts_val, tcp->ts_recent));
 }
 
 /* Drops from the socket what the guest has acknowledged. */
@@ -231,7 +241,8 @@ static void take_events(struct flow *flow)
 		tcp->bits |= TCPB_ABORT;
 }
 
-/* The guest has closed and all is written: so do we. The FIN is acknowledged when the peer has taken ours. */
+/* The guest has closed and all is written: so do we. The FIN is acknowledged when the peer has
+ * taken ours. */
 static void close_sending(struct shard *shard, struct flow *flow)
 {
 	struct tcp *tcp = &flow->tcp;
@@ -263,13 +274,15 @@ static void close_sending(struct shard *shard, struct flow *flow)
 
 static void arm_persist(struct shard *shard, struct tcp *tcp)
 {
-	bool stuck = !tcp_is(tcp, TCPB_DRAINED | TCPB_HOST_EOF) && !tcp->n_runs && tcp->snd_wnd == 0;
+	bool stuck =
+		!tcp_is(tcp, TCPB_DRAINED | TCPB_HOST_EOF) && !tcp->n_runs && tcp->snd_wnd == 0;
 
 	if (!stuck) {
 		tcp->persist_due_us = 0;
 		tcp->persist_step_us = 0;
 	} else if (!tcp->persist_due_us) {
-		tcp->persist_step_us = tcp->persist_step_us ? tcp->persist_step_us * 2 : TCP_PERSIST_MIN_US;
+		tcp->persist_step_us =
+			tcp->persist_step_us ? tcp->persist_step_us * 2 : TCP_PERSIST_MIN_US;
 		if (tcp->persist_step_us > TCP_RTO_MAX_US)
 			tcp->persist_step_us = TCP_RTO_MAX_US;
 		tcp->persist_due_us = shard->now_us + tcp->persist_step_us;
@@ -298,7 +311,8 @@ static void finish(struct shard *shard, struct flow *flow)
 	flow->fd = -1;
 	flow->in_epoll = false;
 	tcp->state = TCPS_TIME_WAIT;
-	tcp->rto_due_us = tcp->tlp_due_us = tcp->reo_due_us = tcp->persist_due_us = tcp->poll_us = tcp->idle_due_us = 0;
+	tcp->rto_due_us = tcp->tlp_due_us = tcp->reo_due_us = tcp->persist_due_us = tcp->poll_us =
+		tcp->idle_due_us = 0;
 	tcp->state_due_us = shard->now_us + TCP_TIME_WAIT_US;
 }
 
@@ -344,7 +358,10 @@ static void run_handshake(struct shard *shard, struct flow *flow)
 		if (events & (EPOLLERR | EPOLLHUP | EPOLLOUT)) {
 			int error = hostsock_error(flow->fd);
 
-			tcp_connected(shard, flow, error ? error : events & EPOLLOUT ? 0 : ECONNREFUSED);
+			tcp_connected(shard, flow,
+				      error		  ? error
+				      : events & EPOLLOUT ? 0
+							  : ECONNREFUSED);
 		}
 	} else if (events & (EPOLLERR | EPOLLHUP)) {
 		tcp_abort(shard, flow, true);
@@ -403,7 +420,8 @@ static void resend_syn(struct shard *shard, struct flow *flow)
 		tcp_abort(shard, flow, true);
 		return;
 	}
-	tcp_send_control(shard, flow, tcp->iss, tcp->state == TCPS_SYN_SENT ? TCP_SYN : TCP_SYN | TCP_ACK);
+	tcp_send_control(shard, flow, tcp->iss,
+			 tcp->state == TCPS_SYN_SENT ? TCP_SYN : TCP_SYN | TCP_ACK);
 	tcp->rto_us *= 2;
 	tcp->rto_due_us = shard->now_us + tcp->rto_us;
 }
@@ -419,7 +437,8 @@ static void on_rto(struct shard *shard, struct flow *flow)
 static void on_persist(struct shard *shard, struct flow *flow)
 {
 	flow->tcp.persist_due_us = 0;
-	/* Old by one: the guest must answer it with what it has and its window (RFC 9293 3.8.6.1). */
+	/* Old by one: the guest must answer it with what it has and its window (RFC 9293 3.8.6.1).
+	 */
 	tcp_send_control(shard, flow, flow->tcp.snd_una - 1, TCP_ACK);
 }
 
@@ -459,7 +478,8 @@ static const struct deadline {
 void tcp_timer(struct shard *shard, struct flow *flow)
 {
 	for (size_t i = 0; i < sizeof(deadlines) / sizeof(deadlines[0]) && !flow->closed; i++) {
-		const uint64_t *due = (const uint64_t *)(const void *)((const uint8_t *)&flow->tcp + deadlines[i].offset);
+		const uint64_t *due = (const uint64_t *)(const void *)((const uint8_t *)&flow->tcp +
+								       deadlines[i].offset);
 
 		if (*due && *due <= shard->now_us)
 			deadlines[i].run(shard, flow);

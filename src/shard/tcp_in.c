@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Segments that arrive from the guest, after RFC 9293 3.10.7 with RFC 7323 (timestamps, PAWS) and
- * RFC 5961 (blind attacks). Each state has its handler; payload of an open flow goes to tcp_queue.c.
+ * RFC 5961 (blind attacks). Each state has its handler; payload of an open flow goes to
+ * tcp_queue.c.
  */
 #include "tcp_internal.h"
 
-#define PAWS_IDLE_US (24ull * 24 * 3600 * 1000000) /* RFC 7323 5.5 */
-#define CHALLENGES_PER_SECOND 100                  /* RFC 5961 7 */
+#define PAWS_IDLE_US	      (24ull * 24 * 3600 * 1000000) /* RFC 7323 5.5 */
+#define CHALLENGES_PER_SECOND 100			    /* RFC 5961 7 */
 
-typedef void segment_handler(struct shard *shard, struct flow *flow, struct frame *frame, const struct tcp_header *h);
+typedef void segment_handler(struct shard *shard, struct flow *flow, struct frame *frame,
+			     const struct tcp_header *h);
 
 static void want_ack(struct tcp *tcp)
 {
@@ -54,7 +56,9 @@ static void take_syn(struct shard *shard, struct flow *flow, const struct tcp_he
 	bool v4 = ip_is_v4(&flow->key.guest);
 	uint32_t mtu = shard->rt->config->mtu ? shard->rt->config->mtu : 1500;
 	uint32_t ours = mtu - (v4 ? 40 : 60);
-	uint32_t mss = h->options.has_mss ? h->options.mss : v4 ? TCP_DEFAULT_MSS : TCP_DEFAULT_MSS6;
+	uint32_t mss = h->options.has_mss ? h->options.mss
+		       : v4		  ? TCP_DEFAULT_MSS
+					  : TCP_DEFAULT_MSS6;
 
 	tcp->irs = h->seq;
 	tcp->rcv_nxt = tcp->host_nxt = h->seq + 1;
@@ -73,12 +77,14 @@ static void take_syn(struct shard *shard, struct flow *flow, const struct tcp_he
 		note_timestamp(shard, tcp, &h->options);
 	}
 	mss = mss < ours ? mss : ours;
-	mss = mss < 88 ? 88 : mss; /* a lower one would only be a way to make us send more headers than payload */
+	mss = mss < 88 ? 88 : mss; /* a lower one would only be a way to make us send more headers
+				      than payload */
 	tcp->mss = (uint16_t)(mss - (h->options.has_ts ? 12 : 0));
 	take_window(tcp, h, 0); /* RFC 7323 2.2: the window of a SYN is never scaled */
 }
 
-static void in_connecting(struct shard *shard, struct flow *flow, struct frame *frame, const struct tcp_header *h)
+static void in_connecting(struct shard *shard, struct flow *flow, struct frame *frame,
+			  const struct tcp_header *h)
 {
 	struct tcp *tcp = &flow->tcp;
 
@@ -86,7 +92,9 @@ static void in_connecting(struct shard *shard, struct flow *flow, struct frame *
 	if (h->flags & TCP_RST && h->seq - tcp->irs <= 1)
 		tcp_abort(shard, flow, false);
 	else if (h->flags & TCP_SYN && h->seq != tcp->irs)
-		tcp_abort(shard, flow, false); /* a new attempt under the same ports: its next SYN begins afresh */
+		tcp_abort(
+			shard, flow,
+			false); /* a new attempt under the same ports: its next SYN begins afresh */
 }
 
 /* The handshake is complete: both sides may send. */
@@ -103,10 +111,12 @@ static void open_flow(struct shard *shard, struct flow *flow)
 	tcp->idle_due_us = shard->now_us + TCP_IDLE_US;
 }
 
-static void in_syn_sent(struct shard *shard, struct flow *flow, struct frame *frame, const struct tcp_header *h)
+static void in_syn_sent(struct shard *shard, struct flow *flow, struct frame *frame,
+			const struct tcp_header *h)
 {
 	struct tcp *tcp = &flow->tcp;
-	uint32_t rtt = (uint32_t)(shard->now_us - tcp->ts_recent_us + 1); /* since the SYN; the answer sets it anew */
+	uint32_t rtt = (uint32_t)(shard->now_us - tcp->ts_recent_us +
+				  1); /* since the SYN; the answer sets it anew */
 
 	(void)frame;
 	if (h->flags & TCP_ACK && h->ack != tcp->iss + 1) {
@@ -116,7 +126,8 @@ static void in_syn_sent(struct shard *shard, struct flow *flow, struct frame *fr
 	}
 	if (h->flags & TCP_RST) {
 		if (h->flags & TCP_ACK)
-			tcp_abort(shard, flow, false); /* the guest refuses: a reset for the host's peer */
+			tcp_abort(shard, flow,
+				  false); /* the guest refuses: a reset for the host's peer */
 		return;
 	}
 	if (!(h->flags & TCP_SYN))
@@ -141,7 +152,8 @@ static bool fails_paws(struct shard *shard, struct tcp *tcp, const struct tcp_he
 		return false;
 	if (!h->options.has_ts)
 		return true;
-	return SEQ_LT(h->options.ts_val, tcp->ts_recent) && shard->now_us - tcp->ts_recent_us < PAWS_IDLE_US;
+	return SEQ_LT(h->options.ts_val, tcp->ts_recent) &&
+	       shard->now_us - tcp->ts_recent_us < PAWS_IDLE_US;
 }
 
 /* RFC 9293 3.10.7.4, first step. */
@@ -155,14 +167,16 @@ static bool is_acceptable(const struct tcp *tcp, uint32_t seq, uint32_t len)
 }
 
 /* A segment outside the window: old data is acknowledged again, the rest told where we are. */
-static void reject(struct shard *shard, struct flow *flow, struct frame *frame, const struct tcp_header *h)
+static void reject(struct shard *shard, struct flow *flow, struct frame *frame,
+		   const struct tcp_header *h)
 {
 	struct tcp *tcp = &flow->tcp;
 	uint32_t end = h->seq + frame->payload_len;
 
 	if (h->flags & TCP_RST)
 		return;
-	if (frame->payload_len <= 1 && h->seq == tcp->rcv_nxt - 1 && !(h->flags & (TCP_SYN | TCP_FIN))) {
+	if (frame->payload_len <= 1 && h->seq == tcp->rcv_nxt - 1 &&
+	    !(h->flags & (TCP_SYN | TCP_FIN))) {
 		/* A keep-alive or a window probe; the host's socket then does the same. */
 		if (!tcp_is(tcp, TCPB_KEEPALIVE) && flow->fd >= 0)
 			hostsock_keepalive(flow->fd);
@@ -186,14 +200,16 @@ static void reject(struct shard *shard, struct flow *flow, struct frame *frame, 
 }
 
 /* RFC 5681 2: a duplicate says nothing but that something was received. */
-static bool is_duplicate_ack(const struct tcp *tcp, const struct frame *frame, const struct tcp_header *h)
+static bool is_duplicate_ack(const struct tcp *tcp, const struct frame *frame,
+			     const struct tcp_header *h)
 {
-	return tcp->n_runs && h->ack == tcp->snd_una && !frame->payload_len && !(h->flags & TCP_FIN) &&
-	       (uint32_t)h->window << tcp->snd_shift == tcp->snd_wnd;
+	return tcp->n_runs && h->ack == tcp->snd_una && !frame->payload_len &&
+	       !(h->flags & TCP_FIN) && (uint32_t)h->window << tcp->snd_shift == tcp->snd_wnd;
 }
 
 /* RFC 9293 3.10.7.4, fifth step. False if the segment is not to be looked at further. */
-static bool take_ack(struct shard *shard, struct flow *flow, struct frame *frame, const struct tcp_header *h)
+static bool take_ack(struct shard *shard, struct flow *flow, struct frame *frame,
+		     const struct tcp_header *h)
 {
 	struct tcp *tcp = &flow->tcp;
 	uint32_t acked = 0;
@@ -212,8 +228,8 @@ static bool take_ack(struct shard *shard, struct flow *flow, struct frame *frame
 			tcp->bits |= TCPB_FIN_ACKED | TCPB_FIN_SENT;
 	}
 	/* One that acknowledges more is newer, whatever its sequence number: a retransmission. */
-	if (h->ack == tcp->snd_una &&
-	    (acked || SEQ_LT(tcp->snd_wl1, h->seq) || (tcp->snd_wl1 == h->seq && SEQ_LE(tcp->snd_wl2, h->ack))))
+	if (h->ack == tcp->snd_una && (acked || SEQ_LT(tcp->snd_wl1, h->seq) ||
+				       (tcp->snd_wl1 == h->seq && SEQ_LE(tcp->snd_wl2, h->ack))))
 		take_window(tcp, h, tcp->snd_shift);
 	tcp_recovery_ack(shard, flow, h, acked);
 	return true;
@@ -224,7 +240,8 @@ static void take_fin(struct tcp *tcp)
 {
 	tcp->rcv_nxt++;
 	tcp->fin_ahead = false;
-	if (tcp_is(tcp, TCPB_FIN_SENT)) /* the guest closes second, or both at once: the wait is ours */
+	if (tcp_is(tcp,
+		   TCPB_FIN_SENT)) /* the guest closes second, or both at once: the wait is ours */
 		tcp->bits |= TCPB_TIME_WAIT;
 	tcp->bits |= TCPB_GUEST_FIN | TCPB_FIN_HELD;
 	if (SEQ_LT(tcp->rcv_adv, tcp->rcv_nxt))
@@ -249,7 +266,8 @@ static void absorb_islands(struct tcp *tcp)
 /* Whether any chunk lies ahead of rcv_nxt. */
 static bool has_islands(const struct tcp *tcp)
 {
-	return tcp->queued && SEQ_GT(LIST_ENTRY(tcp->queue.prev, struct chunk, link)->seq, tcp->rcv_nxt);
+	return tcp->queued &&
+	       SEQ_GT(LIST_ENTRY(tcp->queue.prev, struct chunk, link)->seq, tcp->rcv_nxt);
 }
 
 static void take_in_order(struct shard *shard, struct flow *flow, struct frame *frame)
@@ -274,7 +292,8 @@ static void take_in_order(struct shard *shard, struct flow *flow, struct frame *
 	}
 }
 
-static void take_out_of_order(struct shard *shard, struct flow *flow, struct frame *frame, uint32_t seq)
+static void take_out_of_order(struct shard *shard, struct flow *flow, struct frame *frame,
+			      uint32_t seq)
 {
 	count_add(&shard->counters, COUNT_TCP_OUT_OF_ORDER, 1);
 	if (tcp_queue_overlap(&flow->tcp, seq, seq + frame->payload_len, &flow->tcp.dsack))
@@ -282,13 +301,15 @@ static void take_out_of_order(struct shard *shard, struct flow *flow, struct fra
 	if (!tcp_queue_island(shard, flow, frame, seq)) {
 		count_drop(&shard->counters, DROP_TCP_UNSACKED);
 		log_limited(&shard->pool_limit, LOG_LEVEL_WARNING,
-			    "shard %u: the buffer pool is used up, out-of-order segments are dropped; see --pool",
+			    "shard %u: the buffer pool is used up, out-of-order segments are "
+			    "dropped; see --pool",
 			    shard->id);
 	}
 }
 
 /* RFC 9293 3.10.7.4, seventh step; the segment is acceptable. */
-static void take_payload(struct shard *shard, struct flow *flow, struct frame *frame, const struct tcp_header *h)
+static void take_payload(struct shard *shard, struct flow *flow, struct frame *frame,
+			 const struct tcp_header *h)
 {
 	struct tcp *tcp = &flow->tcp;
 	uint32_t seq = h->seq;
@@ -328,12 +349,14 @@ static void take_payload(struct shard *shard, struct flow *flow, struct frame *f
 	if (tcp->fin_ahead && tcp->guest_fin_seq == tcp->rcv_nxt && !tcp_is(tcp, TCPB_GUEST_FIN))
 		take_fin(tcp);
 	want_ack(tcp);
-	/* Without SACK each segment out of order is answered by its own duplicate, which a sender counts. */
+	/* Without SACK each segment out of order is answered by its own duplicate, which a sender
+	 * counts. */
 	if (seq != tcp->rcv_nxt && SEQ_GT(seq, tcp->rcv_nxt) && !tcp_is(tcp, TCPB_SACK))
 		tcp_send_control(shard, flow, tcp->snd_nxt, TCP_ACK);
 }
 
-/* RFC 9293 3.8.5: the last urgent mark, as Linux keeps one; the pointer is behind the urgent byte. */
+/* RFC 9293 3.8.5: the last urgent mark, as Linux keeps one; the pointer is behind the urgent byte.
+ */
 static void take_urgent(struct tcp *tcp, const struct tcp_header *h)
 {
 	uint32_t mark = h->seq + h->urgent - 1;
@@ -346,7 +369,7 @@ static void take_urgent(struct tcp *tcp, const struct tcp_header *h)
 }
 
 #define ECN_MASK 3
-#define ECN_CE 3
+#define ECN_CE	 3
 
 /* RFC 3168 6.1.2 and 6.1.3: what the guest's segments met, and what ours did. */
 static void take_ecn(struct tcp *tcp, const struct frame *frame, const struct tcp_header *h)
@@ -361,10 +384,12 @@ static void take_ecn(struct tcp *tcp, const struct frame *frame, const struct tc
 		tcp_recovery_ecn(tcp);
 }
 
-static void in_open(struct shard *shard, struct flow *flow, struct frame *frame, const struct tcp_header *h)
+static void in_open(struct shard *shard, struct flow *flow, struct frame *frame,
+		    const struct tcp_header *h)
 {
 	struct tcp *tcp = &flow->tcp;
-	uint32_t len = frame->payload_len + (h->flags & TCP_FIN ? 1 : 0) + (h->flags & TCP_SYN ? 1 : 0);
+	uint32_t len =
+		frame->payload_len + (h->flags & TCP_FIN ? 1 : 0) + (h->flags & TCP_SYN ? 1 : 0);
 
 	if (fails_paws(shard, tcp, h)) {
 		count_drop(&shard->counters, DROP_TCP_PAWS);
@@ -373,8 +398,8 @@ static void in_open(struct shard *shard, struct flow *flow, struct frame *frame,
 	}
 	if (!is_acceptable(tcp, h->seq, len)) {
 		reject(shard, flow, frame, h);
-		/* A full window must not keep its owner from learning what the guest has received (RFC 9293 3.10.7.4); the
-		 * guest may have gone one byte beyond it with a probe. */
+		/* A full window must not keep its owner from learning what the guest has received
+		 * (RFC 9293 3.10.7.4); the guest may have gone one byte beyond it with a probe. */
 		if (h->flags & TCP_RST || !(h->flags & TCP_ACK) || h->flags & TCP_SYN ||
 		    !(SEQ_LE(h->seq, tcp->rcv_adv + 1) && SEQ_GE(h->seq, tcp->rcv_nxt - 1)))
 			return;
@@ -409,7 +434,8 @@ static void in_open(struct shard *shard, struct flow *flow, struct frame *frame,
 		take_payload(shard, flow, frame, h);
 }
 
-static void in_syn_rcvd(struct shard *shard, struct flow *flow, struct frame *frame, const struct tcp_header *h)
+static void in_syn_rcvd(struct shard *shard, struct flow *flow, struct frame *frame,
+			const struct tcp_header *h)
 {
 	struct tcp *tcp = &flow->tcp;
 
@@ -437,7 +463,8 @@ static void in_syn_rcvd(struct shard *shard, struct flow *flow, struct frame *fr
 	in_open(shard, flow, frame, h);
 }
 
-static void in_time_wait(struct shard *shard, struct flow *flow, struct frame *frame, const struct tcp_header *h)
+static void in_time_wait(struct shard *shard, struct flow *flow, struct frame *frame,
+			 const struct tcp_header *h)
 {
 	struct tcp *tcp = &flow->tcp;
 
@@ -453,8 +480,9 @@ static void in_time_wait(struct shard *shard, struct flow *flow, struct frame *f
 }
 
 static segment_handler *const handlers[] = {
-	[TCPS_CONNECTING] = in_connecting, [TCPS_SYN_SENT] = in_syn_sent,   [TCPS_SYN_RCVD] = in_syn_rcvd,
-	[TCPS_OPEN] = in_open,             [TCPS_TIME_WAIT] = in_time_wait,
+	[TCPS_CONNECTING] = in_connecting, [TCPS_SYN_SENT] = in_syn_sent,
+	[TCPS_SYN_RCVD] = in_syn_rcvd,	   [TCPS_OPEN] = in_open,
+	[TCPS_TIME_WAIT] = in_time_wait,
 };
 
 void tcp_answer_syn(struct shard *shard, struct flow *flow, const struct tcp_header *h)
@@ -466,12 +494,14 @@ void tcp_segment(struct shard *shard, struct flow *flow, struct frame *frame)
 {
 	struct tcp_header h;
 
-	tcp_header_decode(frame->data + frame->l4_off, (size_t)(frame->payload_off - frame->l4_off), &h);
+	tcp_header_decode(frame->data + frame->l4_off, (size_t)(frame->payload_off - frame->l4_off),
+			  &h);
 	flow->queue = frame->queue;
 	handlers[flow->tcp.state](shard, flow, frame, &h);
 	if (flow->closed)
 		return;
-	/* Even if it waits for the guest's side to have room: the frame's bytes are the batch's, which ends. */
+	/* Even if it waits for the guest's side to have room: the frame's bytes are the batch's,
+	 * which ends. */
 	list_remove(&flow->touched);
 	shard_touch(shard, flow);
 }

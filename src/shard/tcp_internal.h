@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the parts of the TCP translation share: arrival (tcp_in.c), the queue towards the socket
- * (tcp_queue.c), the window offered to the guest (tcp_window.c), sending to the guest (tcp_out.c), loss
- * recovery towards it (tcp_recovery.c), and the life of a flow (tcp.c).
+ * (tcp_queue.c), the window offered to the guest (tcp_window.c), sending to the guest (tcp_out.c),
+ * loss recovery towards it (tcp_recovery.c), and the life of a flow (tcp.c).
  */
 #pragma once
 
@@ -12,34 +12,37 @@
 #include "tcp.h"
 
 /* Towards the guest, after RFC 6298 and 8985 but fit for a link that ends in the same machine. */
-#define TCP_RTO_MIN_US 200000u   /* above Linux' delayed acknowledgement */
-#define TCP_RTO_MAX_US 60000000u
+#define TCP_RTO_MIN_US	 200000u /* above Linux' delayed acknowledgement */
+#define TCP_RTO_MAX_US	 60000000u
 #define TCP_RTO_FIRST_US 1000000u
-#define TCP_PTO_MIN_US 40000u    /* a busy machine keeps a guest waiting for longer than a wire would */
+#define TCP_PTO_MIN_US                                                                             \
+	40000u /* a busy machine keeps a guest waiting for longer than a wire would */
 #define TCP_DELAYED_ACK_US 50000u /* what a guest may wait for a second segment */
-#define TCP_RETRIES 15            /* as Linux' tcp_retries2 */
-#define TCP_SYN_RETRIES 6
-#define TCP_IDLE_US (7440ull * 1000000)  /* RFC 5382 REQ-5: at least 2 h 4 min */
-#define TCP_CONNECT_US (140ull * 1000000) /* beyond what the host's own retries take */
-/* Long enough for five repetitions of a FIN: nothing else can be late on a link within one machine. */
-#define TCP_TIME_WAIT_US (10ull * 1000000)
-#define TCP_POLL_MIN_US 1000u
-#define TCP_POLL_MAX_US 1000000u
+#define TCP_RETRIES	   15	  /* as Linux' tcp_retries2 */
+#define TCP_SYN_RETRIES	   6
+#define TCP_IDLE_US	   (7440ull * 1000000) /* RFC 5382 REQ-5: at least 2 h 4 min */
+#define TCP_CONNECT_US	   (140ull * 1000000)  /* beyond what the host's own retries take */
+/* Long enough for five repetitions of a FIN: nothing else can be late on a link within one machine.
+ */
+#define TCP_TIME_WAIT_US   (10ull * 1000000)
+#define TCP_POLL_MIN_US	   1000u
+#define TCP_POLL_MAX_US	   1000000u
 #define TCP_PERSIST_MIN_US 200000u
 
-#define TCP_DEFAULT_MSS 536     /* RFC 9293 3.7.1 */
+#define TCP_DEFAULT_MSS	 536 /* RFC 9293 3.7.1 */
 #define TCP_DEFAULT_MSS6 1220
-#define TCP_WSCALE 8            /* windows up to 16 MiB */
-#define TCP_WINDOW_MAX (1u << 20)
-#define TCP_SHARE_MAX (256u << 10) /* bytes of the pool that one flow may be promised */
+#define TCP_WSCALE	 8 /* windows up to 16 MiB */
+#define TCP_WINDOW_MAX	 (1u << 20)
+#define TCP_SHARE_MAX	 (256u << 10) /* bytes of the pool that one flow may be promised */
 
 /* tcp_queue.c: from the guest towards the socket. */
 
-/* Takes in-order payload of a segment (seq == rcv_nxt): gathers the frame or, if the socket is full, queues a copy.
- * False if the pool had no room: nothing was taken. */
+/* Takes in-order payload of a segment (seq == rcv_nxt): gathers the frame or, if the socket is
+ * full, queues a copy. False if the pool had no room: nothing was taken. */
 bool tcp_queue_in_order(struct shard *shard, struct flow *flow, struct frame *frame);
 /* Keeps payload that is ahead of rcv_nxt. False if the pool had no room. */
-bool tcp_queue_island(struct shard *shard, struct flow *flow, const struct frame *frame, uint32_t seq);
+bool tcp_queue_island(struct shard *shard, struct flow *flow, const struct frame *frame,
+		      uint32_t seq);
 /* Whether part of [seq, end) is kept already, and its first contiguous part (RFC 2883 4.3). */
 bool tcp_queue_overlap(const struct tcp *tcp, uint32_t seq, uint32_t end, struct sack_block *dup);
 /* Gives what is in order to the socket. 0, or -errno if the connection is broken. */
@@ -65,12 +68,14 @@ void tcp_answer_syn(struct shard *shard, struct flow *flow, const struct tcp_hea
 bool tcp_send_control(struct shard *shard, struct flow *flow, uint32_t seq, uint8_t flags);
 bool tcp_send_data(struct shard *shard, struct flow *flow);
 /* A RST or an ACK that belongs to no flow. */
-bool tcp_send_stray(struct shard *shard, const struct frame *frame, uint32_t seq, uint32_t ack, uint8_t flags);
+bool tcp_send_stray(struct shard *shard, const struct frame *frame, uint32_t seq, uint32_t ack,
+		    uint8_t flags);
 
 /* tcp_recovery.c: what is in flight to the guest. */
 void runs_sent(struct tcp *tcp, uint32_t start, uint32_t end, uint32_t now_us);
 /* Takes an acknowledgement: cumulative, and SACK blocks. */
-void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_header *h, uint32_t acked);
+void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_header *h,
+		      uint32_t acked);
 /* The next run to be sent again, or NULL. */
 struct tcp_run *runs_next_lost(struct tcp *tcp);
 /* Part of a lost run was sent again. */

@@ -3,7 +3,15 @@
 
 #include "taploom/bytes.h"
 
-enum { OPT_END = 0, OPT_NOP = 1, OPT_MSS = 2, OPT_WSCALE = 3, OPT_SACK_OK = 4, OPT_SACK = 5, OPT_TS = 8 };
+enum {
+	OPT_END = 0,
+	OPT_NOP = 1,
+	OPT_MSS = 2,
+	OPT_WSCALE = 3,
+	OPT_SACK_OK = 4,
+	OPT_SACK = 5,
+	OPT_TS = 8
+};
 
 #define WSCALE_MAX 14 /* RFC 7323 2.3 */
 
@@ -49,11 +57,11 @@ static const struct option_rule {
 	uint8_t len; /* of the whole option, in bytes; 0: any that is 2 and a multiple of 8 */
 	void (*take)(struct bytes_in *in, struct tcp_options *o);
 } rules[] = {
-	[OPT_MSS] = { 4, take_mss },         /* RFC 9293 3.7.1 */
+	[OPT_MSS] = { 4, take_mss },	     /* RFC 9293 3.7.1 */
 	[OPT_WSCALE] = { 3, take_wscale },   /* RFC 7323 2.2 */
 	[OPT_SACK_OK] = { 2, take_sack_ok }, /* RFC 2018 2 */
-	[OPT_SACK] = { 0, take_sack },       /* RFC 2018 3 */
-	[OPT_TS] = { 10, take_ts },          /* RFC 7323 3.2 */
+	[OPT_SACK] = { 0, take_sack },	     /* RFC 2018 3 */
+	[OPT_TS] = { 10, take_ts },	     /* RFC 7323 3.2 */
 };
 
 /* One option whose kind has been read; a length that lies latches the overrun. */

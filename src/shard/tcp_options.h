@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TCP_HEADER_LEN 20
+#define TCP_HEADER_LEN	20
 #define TCP_SACK_BLOCKS 4
 #define TCP_OPTIONS_MAX 40
 
@@ -47,15 +47,15 @@ struct tcp_header {
 	uint16_t dst_port;
 	uint32_t seq;
 	uint32_t ack;
-	uint8_t flags; /* enum tcp_flag */
+	uint8_t flags;	 /* enum tcp_flag */
 	uint16_t window; /* not scaled */
 	uint16_t urgent;
 	struct tcp_options options;
 };
 
 /*
- * Reads options of len bytes. Unknown ones are skipped; at one whose length is a lie reading ends and false is
- * returned, with what came before it in *options.
+ * Reads options of len bytes. Unknown ones are skipped; at one whose length is a lie reading ends
+ * and false is returned, with what came before it in *options.
  */
 bool tcp_options_decode(const uint8_t *bytes, size_t len, struct tcp_options *options);
 
@@ -65,5 +65,6 @@ void tcp_header_decode(const uint8_t *bytes, size_t hdr_len, struct tcp_header *
 /* Bytes that header and options take on the wire, a multiple of four. */
 size_t tcp_header_len(const struct tcp_options *options);
 
-/* Writes header and options with a checksum of 0; room is for tcp_header_len() bytes. Returns that. */
+/* Writes header and options with a checksum of 0; room is for tcp_header_len() bytes. Returns that.
+ */
 size_t tcp_header_encode(uint8_t *bytes, const struct tcp_header *header);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * To the guest: headers for what is in the socket's receive buffer, acknowledgements, and segments of
- * no flow. Data is received straight into the transmit batch, or into the guest's own buffers.
+ * To the guest: headers for what is in the socket's receive buffer, acknowledgements, and segments
+ * of no flow. Data is received straight into the transmit batch, or into the guest's own buffers.
  */
 #include "l3.h"
 #include "tcp_internal.h"
@@ -12,8 +12,10 @@
 #include <errno.h>
 
 #define GUEST_FULL (-EXFULL) /* no room in the transmit batch; no socket call says so */
-#define GSO_MAX 65160u /* payload bytes of one large segment: with headers and options below 64 KiB */
-#define RUN_MAX (512u << 10) /* bytes per flow and turn, so that no flow keeps the others waiting */
+#define GSO_MAX                                                                                    \
+	65160u /* payload bytes of one large segment: with headers and options below 64 KiB */
+#define RUN_MAX (512u << 10) /* bytes per flow and turn, so that no flow keeps the others waiting  \
+			      */
 
 static const uint8_t router_ttl = 255;
 
@@ -31,11 +33,13 @@ static void l3_of(const struct shard *shard, const struct flow_key *key, uint8_t
 	};
 }
 
-/* The checksum of a segment whose header is at tcp, or with the guest's side doing it, what that starts from. */
-static void finish_checksum(uint8_t *tcp, size_t hdr_len, const struct l3 *l3, const struct iovec *payload,
-			    size_t payload_len, bool partial)
+/* The checksum of a segment whose header is at tcp, or with the guest's side doing it, what that
+ * starts from. */
+static void finish_checksum(uint8_t *tcp, size_t hdr_len, const struct l3 *l3,
+			    const struct iovec *payload, size_t payload_len, bool partial)
 {
-	uint64_t sum = checksum_pseudo(&l3->src, &l3->dst, IPPROTO_TCP, (uint32_t)(hdr_len + payload_len));
+	uint64_t sum =
+		checksum_pseudo(&l3->src, &l3->dst, IPPROTO_TCP, (uint32_t)(hdr_len + payload_len));
 	uint16_t field;
 
 	if (partial) {
@@ -49,13 +53,15 @@ static void finish_checksum(uint8_t *tcp, size_t hdr_len, const struct l3 *l3, c
 	memcpy(tcp + 16, &field, sizeof(field));
 }
 
-/* The acknowledgement that may be given now: a FIN of the guest is kept back until the peer has taken it. */
+/* The acknowledgement that may be given now: a FIN of the guest is kept back until the peer has
+ * taken it. */
 static uint32_t ack_now(const struct tcp *tcp)
 {
 	return tcp->rcv_nxt - (tcp_is(tcp, TCPB_FIN_HELD) ? 1 : 0);
 }
 
-/* The window field of a segment that acknowledges ack; rounds up, so that the right edge does not go back. */
+/* The window field of a segment that acknowledges ack; rounds up, so that the right edge does not
+ * go back. */
 static uint16_t window_field(struct tcp *tcp, uint32_t ack, bool syn)
 {
 	uint32_t window = SEQ_GT(tcp->rcv_adv, ack) ? tcp->rcv_adv - ack : 0;
@@ -70,7 +76,8 @@ static uint16_t window_field(struct tcp *tcp, uint32_t ack, bool syn)
 	return (uint16_t)field;
 }
 
-static void syn_options(const struct shard *shard, const struct flow *flow, uint8_t flags, struct tcp_options *o)
+static void syn_options(const struct shard *shard, const struct flow *flow, uint8_t flags,
+			struct tcp_options *o)
 {
 	const struct tcp *tcp = &flow->tcp;
 	bool answer = flags & TCP_ACK; /* only what the guest offered; a SYN of ours offers all */
@@ -87,7 +94,8 @@ static void syn_options(const struct shard *shard, const struct flow *flow, uint
 	o->ts_ecr = answer ? tcp->ts_recent : 0;
 }
 
-static void header_of(struct shard *shard, struct flow *flow, uint32_t seq, uint8_t flags, struct tcp_header *h)
+static void header_of(struct shard *shard, struct flow *flow, uint32_t seq, uint8_t flags,
+		      struct tcp_header *h)
 {
 	struct tcp *tcp = &flow->tcp;
 
@@ -127,11 +135,13 @@ static void sack_options(struct tcp *tcp, struct tcp_options *o)
 		o->sack[o->n_sack++] = tcp->dsack;
 	tcp->bits &= ~(uint32_t)TCPB_DSACK;
 	if (tcp->queued)
-		o->n_sack = (uint8_t)(o->n_sack + tcp_queue_sack(tcp, o->sack + o->n_sack, max - o->n_sack));
+		o->n_sack = (uint8_t)(o->n_sack +
+				      tcp_queue_sack(tcp, o->sack + o->n_sack, max - o->n_sack));
 }
 
 /* Writes one segment without payload. False: no room. */
-static bool emit(struct shard *shard, uint16_t queue, const struct l3 *l3, const struct tcp_header *h)
+static bool emit(struct shard *shard, uint16_t queue, const struct l3 *l3,
+		 const struct tcp_header *h)
 {
 	size_t hdr_len = tcp_header_len(&h->options), l2l3 = l3_len(&l3->dst);
 	uint8_t *p = tx_frame_begin(shard->tx, queue, l2l3 + hdr_len);
@@ -167,7 +177,8 @@ bool tcp_send_control(struct shard *shard, struct flow *flow, uint32_t seq, uint
 	return true;
 }
 
-bool tcp_send_stray(struct shard *shard, const struct frame *frame, uint32_t seq, uint32_t ack, uint8_t flags)
+bool tcp_send_stray(struct shard *shard, const struct frame *frame, uint32_t seq, uint32_t ack,
+		    uint8_t flags)
 {
 	struct tcp_header h = {
 		.src_port = frame->key.peer_port,
@@ -197,9 +208,12 @@ struct data_run {
 
 #define ECN_ECT0 2
 
-static void data_run_init(struct shard *shard, struct flow *flow, uint32_t seq, struct data_run *run)
+static void data_run_init(struct shard *shard, struct flow *flow, uint32_t seq,
+			  struct data_run *run)
 {
-	bool fresh = seq == flow->tcp.snd_nxt; /* RFC 3168 6.1.5: what is sent again is not marked as capable */
+	bool fresh =
+		seq ==
+		flow->tcp.snd_nxt; /* RFC 3168 6.1.5: what is sent again is not marked as capable */
 	bool v4 = ip_is_v4(&flow->key.guest);
 
 	header_of(shard, flow, seq, TCP_ACK, &run->h);
@@ -217,9 +231,10 @@ static void data_run_init(struct shard *shard, struct flow *flow, uint32_t seq, 
 	}
 }
 
-/* Writes the header of one segment of len payload bytes, which stand at payload if they must be summed. */
-static void put_segment(struct data_run *run, uint8_t *p, uint32_t seq, size_t len, const struct iovec *payload,
-			bool last)
+/* Writes the header of one segment of len payload bytes, which stand at payload if they must be
+ * summed. */
+static void put_segment(struct data_run *run, uint8_t *p, uint32_t seq, size_t len,
+			const struct iovec *payload, bool last)
 {
 	run->h.seq = seq;
 	run->h.flags = (uint8_t)((run->h.flags & ~(TCP_PSH | TCP_URG)) | (last ? TCP_PSH : 0));
@@ -233,7 +248,8 @@ static void put_segment(struct data_run *run, uint8_t *p, uint32_t seq, size_t l
 	finish_checksum(p + run->l2l3, run->tcp_len, &run->l3, payload, len, run->caps & TX_CSUM);
 }
 
-static void put_headers(struct data_run *run, struct tx_burst *burst, uint32_t seq, size_t len, uint16_t mss)
+static void put_headers(struct data_run *run, struct tx_burst *burst, uint32_t seq, size_t len,
+			uint16_t mss)
 {
 	if (burst->gso || burst->n_segments == 1) {
 		if (burst->gso && len > mss) {
@@ -267,10 +283,12 @@ static uint32_t seek(struct shard *shard, struct flow *flow, uint32_t seq)
 }
 
 /*
- * Sends up to want bytes from seq on, as many as the socket has and the batch takes. Returns the bytes, GUEST_FULL
- * if the guest's side is full, 0 at the end of the stream, or -errno of the socket.
+ * Sends up to want bytes from seq on, as many as the socket has and the batch takes. Returns the
+ * bytes, GUEST_FULL if the guest's side is full, 0 at the end of the stream, or -errno of the
+ * socket.
  */
-static ssize_t send_range(struct shard *shard, struct flow *flow, uint32_t seq, uint32_t want, size_t *asked)
+static ssize_t send_range(struct shard *shard, struct flow *flow, uint32_t seq, uint32_t want,
+			  size_t *asked)
 {
 	struct tcp *tcp = &flow->tcp;
 	struct tx_burst burst;
@@ -279,7 +297,8 @@ static ssize_t send_range(struct shard *shard, struct flow *flow, uint32_t seq, 
 	ssize_t n;
 
 	data_run_init(shard, flow, seq, &run);
-	if (tcp_is(tcp, TCPB_CWR) && seq == tcp->snd_nxt) { /* a segment by itself, as one of many cannot say it */
+	if (tcp_is(tcp, TCPB_CWR) &&
+	    seq == tcp->snd_nxt) { /* a segment by itself, as one of many cannot say it */
 		run.h.flags |= TCP_CWR;
 		want = want < tcp->mss ? want : tcp->mss;
 	}
@@ -287,7 +306,8 @@ static ssize_t send_range(struct shard *shard, struct flow *flow, uint32_t seq, 
 		want = GSO_MAX;
 	if (want > tcp->mss)
 		want -= want % tcp->mss;
-	if (!tx_burst_begin(shard->tx, &burst, flow->queue, run.l2l3 + run.tcp_len, tcp->mss, want, run.gso_type))
+	if (!tx_burst_begin(shard->tx, &burst, flow->queue, run.l2l3 + run.tcp_len, tcp->mss, want,
+			    run.gso_type))
 		return GUEST_FULL;
 	*asked = burst.room;
 	skip = seek(shard, flow, seq);
@@ -331,7 +351,8 @@ static bool send_lost(struct shard *shard, struct flow *flow)
 		if (!tcp->retrans_ts)
 			tcp->retrans_ts = tcp_ts_now(shard, tcp);
 		runs_resent(tcp, start, start + (uint32_t)n, (uint32_t)shard->now_us);
-		count_add(&shard->counters, COUNT_TCP_RETRANS, ((uint64_t)n + tcp->mss - 1) / tcp->mss);
+		count_add(&shard->counters, COUNT_TCP_RETRANS,
+			  ((uint64_t)n + tcp->mss - 1) / tcp->mss);
 	}
 	return true;
 }
@@ -363,8 +384,8 @@ static void mark_urgent(struct tcp *tcp, uint32_t seq)
 }
 
 /*
- * A peek ended short: the buffer is empty, or the peer's FIN is next (no event will tell of it again), or the kernel
- * stopped at an urgent byte, of which it then has more behind.
+ * A peek ended short: the buffer is empty, or the peer's FIN is next (no event will tell of it
+ * again), or the kernel stopped at an urgent byte, of which it then has more behind.
  */
 static void note_short_peek(struct flow *flow, uint32_t end)
 {
@@ -378,8 +399,8 @@ static void note_short_peek(struct flow *flow, uint32_t end)
 }
 
 /*
- * Whether the next byte to be sent is the urgent one: a peek that begins there does not stop. One that begins a byte
- * earlier does; with nothing before it in the buffer the kernel can be asked.
+ * Whether the next byte to be sent is the urgent one: a peek that begins there does not stop. One
+ * that begins a byte earlier does; with nothing before it in the buffer the kernel can be asked.
  */
 static void look_for_urgent(struct shard *shard, struct flow *flow)
 {
@@ -447,12 +468,13 @@ bool tcp_send_data(struct shard *shard, struct flow *flow)
 
 	if (!send_lost(shard, flow) || !send_new(shard, flow))
 		return false;
-	if (tcp_is(tcp, TCPB_HOST_EOF) && !tcp_is(tcp, TCPB_FIN_SENT) && SEQ_GE(tcp->snd_nxt, tcp->fin_seq) &&
-	    !runs_next_lost(tcp)) {
+	if (tcp_is(tcp, TCPB_HOST_EOF) && !tcp_is(tcp, TCPB_FIN_SENT) &&
+	    SEQ_GE(tcp->snd_nxt, tcp->fin_seq) && !runs_next_lost(tcp)) {
 		if (!tcp_send_control(shard, flow, tcp->fin_seq, TCP_FIN | TCP_ACK))
 			return false;
 		tcp->bits |= TCPB_FIN_SENT;
-		if (tcp_is(tcp, TCPB_FIN_HELD)) /* it did not acknowledge the guest's: as if both had closed at once */
+		if (tcp_is(tcp, TCPB_FIN_HELD)) /* it did not acknowledge the guest's: as if both
+						   had closed at once */
 			tcp->bits |= TCPB_TIME_WAIT;
 		tcp->snd_nxt = tcp->fin_seq + 1;
 	}

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From the guest towards the socket. In-order payload of a batch is gathered as frames that the batch
- * lends, and written with one sendmsg(). What the socket does not take is copied into chunks, and so
- * is what came out of order. The list of chunks is sorted: those in order first, up to rcv_nxt, then
- * islands. All chunks in order are older than what is gathered: islands that become contiguous are
- * only taken over after the gathered frames were written or copied.
+ * From the guest towards the socket. In-order payload of a batch is gathered as frames that the
+ * batch lends, and written with one sendmsg(). What the socket does not take is copied into chunks,
+ * and so is what came out of order. The list of chunks is sorted: those in order first, up to
+ * rcv_nxt, then islands. All chunks in order are older than what is gathered: islands that become
+ * contiguous are only taken over after the gathered frames were written or copied.
  */
 #include "tcp_internal.h"
 
@@ -19,7 +19,8 @@ static uint32_t chunk_end(const struct chunk *c)
 	return c->seq + c->len;
 }
 
-/* Where the gathered frames begin: all chunks in order end there. A FIN takes a number, but has no byte. */
+/* Where the gathered frames begin: all chunks in order end there. A FIN takes a number, but has no
+ * byte. */
 static uint32_t gather_seq(const struct tcp *tcp)
 {
 	return tcp->rcv_nxt - tcp->gathered - (tcp_is(tcp, TCPB_GUEST_FIN) ? 1 : 0);
@@ -82,11 +83,13 @@ static void copy_payload(const struct frame *frame, uint32_t off, uint8_t *dst, 
 }
 
 /*
- * Puts a frame's bytes [off, off + len) at seq, right behind a place in the list: into the chunk there if they are
- * contiguous and it has room, else into new ones. Returns the bytes that found room.
+ * Puts a frame's bytes [off, off + len) at seq, right behind a place in the list: into the chunk
+ * there if they are contiguous and it has room, else into new ones. Returns the bytes that found
+ * room.
  */
-static uint32_t insert_after(struct shard *shard, struct tcp *tcp, struct list *place, const struct frame *frame,
-			     uint32_t off, uint32_t seq, uint32_t len, bool promised)
+static uint32_t insert_after(struct shard *shard, struct tcp *tcp, struct list *place,
+			     const struct frame *frame, uint32_t off, uint32_t seq, uint32_t len,
+			     bool promised)
 {
 	uint32_t done = 0;
 
@@ -142,7 +145,8 @@ bool tcp_queue_in_order(struct shard *shard, struct flow *flow, struct frame *fr
 		tcp->rcv_nxt = seq + frame->payload_len;
 		return true;
 	}
-	uint32_t n = insert_after(shard, tcp, last_in_order(tcp, seq), frame, 0, seq, frame->payload_len, true);
+	uint32_t n = insert_after(shard, tcp, last_in_order(tcp, seq), frame, 0, seq,
+				  frame->payload_len, true);
 	tcp->rcv_nxt = seq + n;
 	count_add(&shard->counters, COUNT_TCP_QUEUED, n);
 	return n == frame->payload_len;
@@ -168,7 +172,8 @@ bool tcp_queue_overlap(const struct tcp *tcp, uint32_t seq, uint32_t end, struct
 	return found;
 }
 
-bool tcp_queue_island(struct shard *shard, struct flow *flow, const struct frame *frame, uint32_t seq)
+bool tcp_queue_island(struct shard *shard, struct flow *flow, const struct frame *frame,
+		      uint32_t seq)
 {
 	struct tcp *tcp = &flow->tcp;
 	uint32_t at = seq, end = seq + frame->payload_len;
@@ -184,7 +189,8 @@ bool tcp_queue_island(struct shard *shard, struct flow *flow, const struct frame
 			if (SEQ_GT(gap_end, at)) {
 				uint32_t len = gap_end - at;
 
-				if (insert_after(shard, tcp, before, frame, at - seq, at, len, false) != len)
+				if (insert_after(shard, tcp, before, frame, at - seq, at, len,
+						 false) != len)
 					return false;
 			}
 			at = chunk_end(c);
@@ -192,7 +198,8 @@ bool tcp_queue_island(struct shard *shard, struct flow *flow, const struct frame
 		before = node;
 	}
 	if (SEQ_LT(at, end))
-		return insert_after(shard, tcp, before, frame, at - seq, at, end - at, false) == end - at;
+		return insert_after(shard, tcp, before, frame, at - seq, at, end - at, false) ==
+		       end - at;
 	return true;
 }
 
@@ -215,7 +222,8 @@ static unsigned int fill_iov(const struct tcp *tcp, struct iovec *iov)
 	uint32_t chunks_end = gather_seq(tcp);
 	unsigned int n = 0;
 
-	for (struct list *node = tcp->queue.next; node != &tcp->queue && n < FLUSH_IOV; node = node->next) {
+	for (struct list *node = tcp->queue.next; node != &tcp->queue && n < FLUSH_IOV;
+	     node = node->next) {
 		struct chunk *c = CHUNK_OF(node);
 
 		if (SEQ_GE(c->seq, chunks_end))
@@ -234,7 +242,8 @@ static void consume(struct shard *shard, struct tcp *tcp, uint32_t n)
 {
 	tcp->host_nxt += n;
 	tcp->given += n;
-	while (n && !list_is_empty(&tcp->queue) && SEQ_LT(CHUNK_OF(tcp->queue.next)->seq, tcp->host_nxt)) {
+	while (n && !list_is_empty(&tcp->queue) &&
+	       SEQ_LT(CHUNK_OF(tcp->queue.next)->seq, tcp->host_nxt)) {
 		struct chunk *c = CHUNK_OF(tcp->queue.next);
 		uint32_t part = n < c->len ? n : c->len;
 
@@ -269,12 +278,14 @@ void tcp_queue_settle(struct shard *shard, struct flow *flow)
 	tcp->gather_first = tcp->gather_last = NULL;
 	tcp->gathered = 0;
 	for (; f; f = f->next) {
-		uint32_t n = insert_after(shard, tcp, last_in_order(tcp, seq), f, 0, seq, f->payload_len, true);
+		uint32_t n = insert_after(shard, tcp, last_in_order(tcp, seq), f, 0, seq,
+					  f->payload_len, true);
 
 		count_add(&shard->counters, COUNT_TCP_QUEUED, n);
 		seq += n;
 		if (n < f->payload_len) {
-			/* Not acknowledged yet: the guest sends it again. Promises make this impossible. */
+			/* Not acknowledged yet: the guest sends it again. Promises make this
+			 * impossible. */
 			count_drop(&shard->counters, DROP_TCP_IN_WINDOW);
 			tcp->rcv_nxt = seq;
 			return;
@@ -283,8 +294,8 @@ void tcp_queue_settle(struct shard *shard, struct flow *flow)
 }
 
 /*
- * Gives the socket what iov holds. An urgent byte ends a send, and goes by itself with its mark; of several marks the
- * last is kept, as in the kernel. Bytes taken or -errno.
+ * Gives the socket what iov holds. An urgent byte ends a send, and goes by itself with its mark; of
+ * several marks the last is kept, as in the kernel. Bytes taken or -errno.
  */
 static ssize_t give(struct flow *flow, struct iovec *iov, unsigned int n)
 {
@@ -346,7 +357,8 @@ static struct list *island_end(const struct tcp *tcp, struct list *node, struct 
 {
 	block->start = CHUNK_OF(node)->seq;
 	block->end = chunk_end(CHUNK_OF(node));
-	for (node = node->next; node != &tcp->queue && CHUNK_OF(node)->seq == block->end; node = node->next)
+	for (node = node->next; node != &tcp->queue && CHUNK_OF(node)->seq == block->end;
+	     node = node->next)
 		block->end = chunk_end(CHUNK_OF(node));
 	return node;
 }
@@ -362,7 +374,8 @@ unsigned int tcp_queue_sack(const struct tcp *tcp, struct sack_block *blocks, un
 		struct sack_block block;
 
 		node = island_end(tcp, node, &block);
-		if (SEQ_LE(block.start, tcp->island_recent) && SEQ_LT(tcp->island_recent, block.end)) {
+		if (SEQ_LE(block.start, tcp->island_recent) &&
+		    SEQ_LT(tcp->island_recent, block.end)) {
 			/* The first place is for the block that the last arrival changed. */
 			for (unsigned int i = n < max ? n : max - 1; i > 0; i--)
 				blocks[i] = blocks[i - 1];

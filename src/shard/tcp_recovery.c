@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Loss recovery towards the guest: a scoreboard of runs, RACK and tail-loss probes (RFC 8985), the
- * retransmission time-out (RFC 6298), and Eifel detection by timestamps (RFC 3522). The link ends in
- * the same machine: what is lost there was thrown away by a full queue, so that the congestion window
- * only comes into being with a loss and is forgotten once it no longer limits.
+ * retransmission time-out (RFC 6298), and Eifel detection by timestamps (RFC 3522). The link ends
+ * in the same machine: what is lost there was thrown away by a full queue, so that the congestion
+ * window only comes into being with a loss and is forgotten once it no longer limits.
  */
 #include "tcp_internal.h"
 
@@ -23,7 +23,8 @@ static void remove_run(struct tcp *tcp, unsigned int i)
 	memmove(&tcp->runs[i], &tcp->runs[i + 1], (tcp->n_runs - i) * sizeof(tcp->runs[0]));
 }
 
-/* Whether two neighbours may become one without a loss of meaning; a later time is the careful one. */
+/* Whether two neighbours may become one without a loss of meaning; a later time is the careful one.
+ */
 static bool alike(const struct tcp_run *a, const struct tcp_run *b)
 {
 	return a->flags == b->flags && (a->flags & RUN_SACKED || a->sent_us == b->sent_us);
@@ -54,8 +55,9 @@ static void tidy(struct tcp *tcp)
 }
 
 /*
- * Makes place for two more runs by joining neighbours: the closest in time among those of one kind first; a SACKed
- * run between others is forgotten last (RFC 2018 8 lets a sender do so), which costs a needless retransmission at worst.
+ * Makes place for two more runs by joining neighbours: the closest in time among those of one kind
+ * first; a SACKed run between others is forgotten last (RFC 2018 8 lets a sender do so), which
+ * costs a needless retransmission at worst.
  */
 static void make_room(struct tcp *tcp)
 {
@@ -177,7 +179,8 @@ void tcp_rtt_sample(struct tcp *tcp, uint32_t rtt_us)
 }
 
 /* RFC 8985 6.2 step 2: the most recently sent among what was delivered. */
-static void rack_note(struct shard *shard, struct tcp *tcp, const struct tcp_run *run, bool may_sample)
+static void rack_note(struct shard *shard, struct tcp *tcp, const struct tcp_run *run,
+		      bool may_sample)
 {
 	uint32_t rtt = (uint32_t)shard->now_us - run->sent_us;
 
@@ -208,7 +211,8 @@ static bool any_resent(const struct tcp *tcp, uint32_t una)
 /* Drops what a cumulative acknowledgement covers. */
 static void runs_acked(struct shard *shard, struct tcp *tcp, uint32_t una)
 {
-	/* What lay behind a hole was received long ago: its acknowledgement says nothing of the round trip. */
+	/* What lay behind a hole was received long ago: its acknowledgement says nothing of the
+	 * round trip. */
 	bool in_time = !any_resent(tcp, una);
 
 	while (tcp->n_runs && SEQ_LE(tcp->runs[0].end, una)) {
@@ -229,7 +233,8 @@ static uint32_t runs_sack(struct shard *shard, struct tcp *tcp, const struct sac
 	uint32_t fresh = 0;
 	unsigned int i;
 
-	if (!SEQ_LT(b->start, b->end) || SEQ_LT(b->start, tcp->snd_una) || SEQ_GT(b->end, tcp->snd_nxt))
+	if (!SEQ_LT(b->start, b->end) || SEQ_LT(b->start, tcp->snd_una) ||
+	    SEQ_GT(b->end, tcp->snd_nxt))
 		return 0;
 	make_room(tcp);
 	i = split_at(tcp, b->start);
@@ -313,7 +318,8 @@ void tcp_recovery_reorder(struct shard *shard, struct flow *flow)
 	flow->tcp.reo_due_us = wait ? shard->now_us + wait : 0;
 }
 
-/* RFC 3522: the acknowledgement was caused by the original, as its echoed timestamp is older than the repetition. */
+/* RFC 3522: the acknowledgement was caused by the original, as its echoed timestamp is older than
+ * the repetition. */
 static bool is_spurious(const struct tcp *tcp, const struct tcp_header *h)
 {
 	return tcp_is(tcp, TCPB_TS) && h->options.has_ts && tcp->retrans_ts &&
@@ -342,7 +348,8 @@ static void grow_window(struct tcp *tcp, uint32_t acked)
 		tcp->cwnd = UINT32_MAX;
 }
 
-void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_header *h, uint32_t acked)
+void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_header *h,
+		      uint32_t acked)
 {
 	struct tcp *tcp = &flow->tcp;
 	uint32_t sacked = 0;
@@ -355,7 +362,8 @@ void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_h
 		tcp->dup_acks = 0;
 		tcp->bits &= ~(uint32_t)TCPB_TLP_SENT;
 		tcp->rto_due_us = 0;
-		/* Progress takes the back-off back step by step: with all in flight repeated, no sample ever would. */
+		/* Progress takes the back-off back step by step: with all in flight repeated, no
+		 * sample ever would. */
 		tcp->rto_us = max_u32(rto_of(tcp), tcp->rto_us / 2);
 		grow_window(tcp, acked);
 	}
@@ -364,7 +372,8 @@ void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_h
 	if (tcp_is(tcp, TCPB_RECOVERY) && SEQ_GE(tcp->snd_una, tcp->recovery_end))
 		tcp->bits &= ~(uint32_t)(TCPB_RECOVERY | TCPB_RTO_TRIED);
 	if (!tcp_is(tcp, TCPB_SACK) && tcp->n_runs) {
-		/* RFC 6582: without SACK three duplicates say that the first segment is lost; in recovery a partial ACK does. */
+		/* RFC 6582: without SACK three duplicates say that the first segment is lost; in
+		 * recovery a partial ACK does. */
 		struct tcp_run *first = &tcp->runs[0];
 
 		if ((!acked && tcp->dup_acks == 3) || (acked && tcp_is(tcp, TCPB_RECOVERY))) {
@@ -404,7 +413,8 @@ void tcp_recovery_rto(struct shard *shard, struct flow *flow)
 	enter_recovery(tcp);
 	tcp->bits |= TCPB_RTO_TRIED;
 	tcp->cwnd = 2u * tcp->mss;
-	/* RFC 6675 5.1: what was SACKed may have been dropped again; it is kept as such the first time only. */
+	/* RFC 6675 5.1: what was SACKed may have been dropped again; it is kept as such the first
+	 * time only. */
 	for (unsigned int i = 0; i < tcp->n_runs; i++) {
 		if (tcp->retries > 1)
 			tcp->runs[i].flags &= (uint8_t)~RUN_SACKED;
@@ -442,7 +452,8 @@ void tcp_recovery_tlp(struct shard *shard, struct flow *flow)
 void tcp_recovery_timers(struct shard *shard, struct flow *flow)
 {
 	struct tcp *tcp = &flow->tcp;
-	bool outstanding = tcp->n_runs || (tcp_is(tcp, TCPB_FIN_SENT) && !tcp_is(tcp, TCPB_FIN_ACKED));
+	bool outstanding =
+		tcp->n_runs || (tcp_is(tcp, TCPB_FIN_SENT) && !tcp_is(tcp, TCPB_FIN_ACKED));
 	uint32_t pto;
 
 	if (!outstanding) {
@@ -451,11 +462,13 @@ void tcp_recovery_timers(struct shard *shard, struct flow *flow)
 	}
 	if (!tcp->rto_due_us)
 		tcp->rto_due_us = shard->now_us + tcp->rto_us;
-	if (tcp_is(tcp, TCPB_RECOVERY | TCPB_TLP_SENT) || !tcp->n_runs || !tcp->srtt_us || !tcp_is(tcp, TCPB_SACK)) {
+	if (tcp_is(tcp, TCPB_RECOVERY | TCPB_TLP_SENT) || !tcp->n_runs || !tcp->srtt_us ||
+	    !tcp_is(tcp, TCPB_SACK)) {
 		tcp->tlp_due_us = 0;
 		return;
 	}
-	/* RFC 8985 7.2: two round trips, and the time for which a lone segment's acknowledgement may be delayed. */
+	/* RFC 8985 7.2: two round trips, and the time for which a lone segment's acknowledgement
+	 * may be delayed. */
 	pto = max_u32(2 * tcp->srtt_us + 2 * tcp->rttvar_us, TCP_PTO_MIN_US);
 	if (runs_in_flight(tcp) <= tcp->mss)
 		pto += TCP_DELAYED_ACK_US;

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The window offered to the guest: what the socket's send buffer takes for sure, and the flow's share
- * of the pool. Without the share the send buffer would never be full, and the kernel only lets a
- * buffer grow whose owner has met its end. What goes beyond the send buffer is reserved in the pool,
- * so that payload inside the window always finds room.
+ * The window offered to the guest: what the socket's send buffer takes for sure, and the flow's
+ * share of the pool. Without the share the send buffer would never be full, and the kernel only
+ * lets a buffer grow whose owner has met its end. What goes beyond the send buffer is reserved in
+ * the pool, so that payload inside the window always finds room.
  */
 #include "tcp_internal.h"
 
 #define GUEST_QUEUE_FRAMES 700u /* of the 1,000 that a tap device's queue has by default */
-#define GUEST_QUEUE_LEAST 32u   /* frames per flow, however many there are */
-#define BULK_PERIOD_SHIFT 17    /* 131 ms, of microseconds; an odd number of them, so that 0 is none */
+#define GUEST_QUEUE_LEAST  32u	/* frames per flow, however many there are */
+#define BULK_PERIOD_SHIFT  17 /* 131 ms, of microseconds; an odd number of them, so that 0 is none \
+			       */
 
 static uint32_t min_u32(uint32_t a, uint32_t b)
 {
@@ -21,7 +22,8 @@ static uint32_t max_u32(uint32_t a, uint32_t b)
 	return a > b ? a : b;
 }
 
-/* The bytes of the pool that this flow may be promised: less as the pool fills, so that all get some. */
+/* The bytes of the pool that this flow may be promised: less as the pool fills, so that all get
+ * some. */
 static uint32_t share_of(const struct shard *shard, const struct tcp *tcp)
 {
 	uint64_t left = (pool_unpromised(&shard->pool) + tcp->reserved) / 16;
@@ -53,7 +55,8 @@ static void ask_socket(struct flow *flow)
 	hostsock_info(flow->fd, &info);
 	flow->tcp.send_room = info.send_room;
 	flow->tcp.given = 0;
-	/* Congestion on the host's path is told to the guest, which is the one that can send less. */
+	/* Congestion on the host's path is told to the guest, which is the one that can send less.
+	 */
 	if (info.delivered_ce != flow->tcp.delivered_ce && tcp_is(&flow->tcp, TCPB_ECN))
 		flow->tcp.bits |= TCPB_ECE;
 	flow->tcp.delivered_ce = info.delivered_ce;
@@ -75,12 +78,14 @@ static void note_bulk(struct shard *shard, struct tcp *tcp)
 }
 
 /*
- * What the guest's own queue holds of one flow: a guest on the stream may be a tap device, which drops what does not
- * fit. The flows that send share it; those of other shards are taken to be as many.
+ * What the guest's own queue holds of one flow: a guest on the stream may be a tap device, which
+ * drops what does not fit. The flows that send share it; those of other shards are taken to be as
+ * many.
  */
 static uint32_t guest_queue_share(const struct shard *shard, const struct tcp *tcp)
 {
-	uint32_t flows = shard->bulk_before > shard->bulk_flows ? shard->bulk_before : shard->bulk_flows;
+	uint32_t flows =
+		shard->bulk_before > shard->bulk_flows ? shard->bulk_before : shard->bulk_flows;
 	uint32_t frames = GUEST_QUEUE_FRAMES;
 
 	if (shard->rt->config->mode != MODE_STREAM)
@@ -93,7 +98,8 @@ static uint32_t window_of(const struct shard *shard, const struct tcp *tcp)
 {
 	uint32_t room = tcp->send_room > tcp->given ? tcp->send_room - tcp->given : 0;
 	/* What the header can't express would look like news, and be told again and again. */
-	uint32_t most = min_u32(min_u32(TCP_WINDOW_MAX, 65535u << tcp->rcv_shift), guest_queue_share(shard, tcp));
+	uint32_t most = min_u32(min_u32(TCP_WINDOW_MAX, 65535u << tcp->rcv_shift),
+				guest_queue_share(shard, tcp));
 	uint32_t window = min_u32(room + share_of(shard, tcp), most);
 	uint32_t waiting = backlog(tcp);
 
@@ -117,7 +123,8 @@ bool tcp_window_update(struct shard *shard, struct flow *flow)
 	uint32_t window;
 
 	/* While little of what was offered is used, nothing new is to be learnt. */
-	if (!tcp_is(tcp, TCPB_WND_UPDATE) && tcp->given < tcp->send_room / 4 && open > tcp->send_room / 2) {
+	if (!tcp_is(tcp, TCPB_WND_UPDATE) && tcp->given < tcp->send_room / 4 &&
+	    open > tcp->send_room / 2) {
 		reserve(shard, tcp);
 		return false;
 	}
@@ -125,7 +132,8 @@ bool tcp_window_update(struct shard *shard, struct flow *flow)
 	note_bulk(shard, tcp);
 	ask_socket(flow);
 	window = window_of(shard, tcp);
-	/* RFC 9293 3.8.6.2.2: no silly windows (a large MSS may be more than there ever is), and no edge that goes back. */
+	/* RFC 9293 3.8.6.2.2: no silly windows (a large MSS may be more than there ever is), and no
+	 * edge that goes back. */
 	if (window >= open + min_u32(tcp->mss, (window + backlog(tcp)) / 2))
 		tcp->rcv_adv = tcp->rcv_nxt + window;
 	reserve(shard, tcp);

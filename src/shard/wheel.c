@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The wheel of George Varghese and Tony Lauck's paper ("Hashed and Hierarchical Timing Wheels", scheme 7):
- * a timer sits on the level whose span covers its distance and moves down as its slot comes up.
+ * The wheel of George Varghese and Tony Lauck's paper ("Hashed and Hierarchical Timing Wheels",
+ * scheme 7): a timer sits on the level whose span covers its distance and moves down as its slot
+ * comes up.
  */
 #include "wheel.h"
 
-#define LEVEL_SHIFT(level) ((level) * 6)
+#define LEVEL_SHIFT(level) ((level)*6)
 
 void timer_init(struct timer *timer)
 {
@@ -37,9 +38,11 @@ static void place(struct wheel *wheel, struct timer *timer)
 
 	if (tick < wheel->tick)
 		tick = wheel->tick;
-	while (level < WHEEL_LEVELS - 1 && (tick >> LEVEL_SHIFT(level)) - (wheel->tick >> LEVEL_SHIFT(level)) >= WHEEL_SLOTS)
+	while (level < WHEEL_LEVELS - 1 &&
+	       (tick >> LEVEL_SHIFT(level)) - (wheel->tick >> LEVEL_SHIFT(level)) >= WHEEL_SLOTS)
 		level++;
-	/* Beyond the last level's reach: wait in its farthest slot and be placed anew from there. */
+	/* Beyond the last level's reach: wait in its farthest slot and be placed anew from there.
+	 */
 	if ((tick >> LEVEL_SHIFT(level)) - (wheel->tick >> LEVEL_SHIFT(level)) >= WHEEL_SLOTS)
 		tick = wheel->tick + ((uint64_t)(WHEEL_SLOTS - 1) << LEVEL_SHIFT(level));
 	timer->level = (uint8_t)level;
@@ -112,7 +115,8 @@ uint64_t wheel_next_us(const struct wheel *wheel)
 static void turn(struct wheel *wheel, struct list *due)
 {
 	for (unsigned int level = WHEEL_LEVELS; level-- > 0;) {
-		unsigned int slot = (unsigned int)((wheel->tick >> LEVEL_SHIFT(level)) % WHEEL_SLOTS);
+		unsigned int slot =
+			(unsigned int)((wheel->tick >> LEVEL_SHIFT(level)) % WHEEL_SLOTS);
 		struct list todo, *node;
 
 		if (!(wheel->used[level] & 1ull << slot))

@@ -253,8 +253,7 @@ static enum drop parse(struct frame *frame, const uint8_t *data, size_t linear_l
 	enum drop reason;
 
 	frame->data = data;
-	frame->linear_len =
-		(uint32_t)(linear_len > FRAME_WHOLE_MAX ? FRAME_WHOLE_MAX : linear_len);
+	frame->linear_len = (uint32_t)(linear_len > FRAME_WHOLE_MAX ? FRAME_WHOLE_MAX : linear_len);
 	frame->len = (uint32_t)(len > FRAME_WHOLE_MAX ? FRAME_WHOLE_MAX : len);
 	frame->l3_off = ETH_HEADER_LEN;
 	frame->version = IP4;

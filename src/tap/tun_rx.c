@@ -6,8 +6,9 @@
 #include <linux/virtio_net.h>
 #include <unistd.h>
 
-#define SLAB_ALIGN 16 /* with a header of 10 bytes and Ethernet's 14, IP headers are aligned to 8  \
-		       */
+#define SLAB_ALIGN                                                                                 \
+	16 /* with a header of 10 bytes and Ethernet's 14, IP headers are aligned to 8             \
+	    */
 
 static_assert(TUN_SLAB_SIZE > TUN_FRAME_ROOM, "a slab holds the largest frame");
 

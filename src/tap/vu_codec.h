@@ -12,9 +12,10 @@
 
 #define VU_HEADER_LEN	       12
 #define VU_REGIONS_PER_MESSAGE 8
-#define VU_PAYLOAD_MAX	       288 /* bytes; a memory table of 8 regions is the longest that is accepted \
-				    */
-#define VU_FDS_MAX	 8	   /* descriptors beside one message */
+#define VU_PAYLOAD_MAX                                                                             \
+	288		   /* bytes; a memory table of 8 regions is the longest that is accepted   \
+			    */
+#define VU_FDS_MAX	 8 /* descriptors beside one message */
 #define VU_VRING_FD_NONE 0x100u /* in the number of SET_VRING_KICK and its like: no descriptor */
 #define VU_VRING_F_LOG	 1u	/* flag of SET_VRING_ADDR: log writes to the used ring */
 

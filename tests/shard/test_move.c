@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Two shards with their threads, each the reader of its own queue, and a guest whose flow changes the queue: it is handed
- * on, moves, and nothing is lost, repeated or overtaken. The host's side is a real socket on loopback.
+ * Two shards with their threads, each the reader of its own queue, and a guest whose flow changes
+ * the queue: it is handed on, moves, and nothing is lost, repeated or overtaken. The host's side is
+ * a real socket on loopback.
  *
  * links: tap
  */
@@ -23,9 +24,9 @@
 
 #include <cmocka.h>
 
-#define SHARDS 2
+#define SHARDS	     2
 #define QUEUE_FRAMES 256
-#define SEGMENT 100
+#define SEGMENT	     100
 
 /* Frames that wait on a queue; the slab is the source's. */
 struct queue {
@@ -101,19 +102,25 @@ static void frame_commit(struct tx *tx, size_t len, const struct tx_offload *off
 	pthread_mutex_unlock(&w->guest.lock);
 }
 
-static bool burst_begin(struct tx *tx, struct tx_burst *burst, uint16_t queue, size_t hdr_len, size_t seg_len,
-			size_t want, uint8_t gso_type)
+static bool burst_begin(struct tx *tx, struct tx_burst *burst, uint16_t queue, size_t hdr_len,
+			size_t seg_len, size_t want, uint8_t gso_type)
 {
 	uint8_t *room = ((struct guest_tx *)(void *)tx)->room;
 
 	(void)gso_type;
-	*burst = (struct tx_burst){ .hdr = { room }, .iov = { { room + hdr_len, seg_len } }, .n_segments = 1, .n_iov = 1,
-				    .room = want < seg_len ? want : seg_len, .hdr_len = hdr_len, .seg_len = seg_len,
+	*burst = (struct tx_burst){ .hdr = { room },
+				    .iov = { { room + hdr_len, seg_len } },
+				    .n_segments = 1,
+				    .n_iov = 1,
+				    .room = want < seg_len ? want : seg_len,
+				    .hdr_len = hdr_len,
+				    .seg_len = seg_len,
 				    .queue = queue };
 	return true;
 }
 
-static void burst_commit(struct tx *tx, struct tx_burst *burst, size_t len, const struct tx_offload *offload)
+static void burst_commit(struct tx *tx, struct tx_burst *burst, size_t len,
+			 const struct tx_offload *offload)
 {
 	(void)tx, (void)burst, (void)len, (void)offload;
 }
@@ -130,7 +137,9 @@ static unsigned int caps(const struct tx *tx, uint16_t queue)
 	return 0;
 }
 
-static const struct tx_ops ops = { frame_begin, frame_commit, burst_begin, burst_commit, flush, caps };
+static const struct tx_ops ops = {
+	frame_begin, frame_commit, burst_begin, burst_commit, flush, caps
+};
 
 /* The control thread's side is not there. */
 enum drop control_post_frame(struct control *control, const struct frame *frame)
@@ -157,7 +166,8 @@ static bool read_queue(struct shard_source *source, struct shard *shard)
 	eventfd_read(source->fd, &n);
 	for (unsigned int i = 0; i < q->n; i++) {
 		memcpy(rs->bytes[i], q->bytes[i], q->len[i]);
-		if (frame_parse(&rs->frames[i], rs->bytes[i], q->len[i], (struct frame_offload){ .csum_unchecked = true },
+		if (frame_parse(&rs->frames[i], rs->bytes[i], q->len[i],
+				(struct frame_offload){ .csum_unchecked = true },
 				&q->rt->secret) == DROP_NONE) {
 			rs->frames[i].queue = (uint16_t)q->index;
 			batch_add(&batch, &rs->frames[i]);
@@ -170,14 +180,22 @@ static bool read_queue(struct shard_source *source, struct shard *shard)
 }
 
 /* The guest sends one segment on a queue. */
-static void guest_sends(struct world *w, unsigned int queue, uint8_t flags, const uint8_t *data, size_t len)
+static void guest_sends(struct world *w, unsigned int queue, uint8_t flags, const uint8_t *data,
+			size_t len)
 {
 	static const uint8_t guest4[] = { 10, 0, 0, 2 }, host4[] = { 10, 0, 0, 1 };
 	struct queue *q = &w->queues[queue];
-	struct l3 l3 = { .src_mac = { { 2, 0, 0, 0, 0, 1 } }, .src = ip4_addr_of(guest4), .dst = ip4_addr_of(host4),
-			 .proto = IPPROTO_TCP, .ttl = 64 };
-	struct tcp_header h = { .src_port = 4000, .dst_port = w->guest.port, .seq = w->guest.seq,
-				.ack = w->guest.peer_seq, .flags = flags, .window = 60000 };
+	struct l3 l3 = { .src_mac = { { 2, 0, 0, 0, 0, 1 } },
+			 .src = ip4_addr_of(guest4),
+			 .dst = ip4_addr_of(host4),
+			 .proto = IPPROTO_TCP,
+			 .ttl = 64 };
+	struct tcp_header h = { .src_port = 4000,
+				.dst_port = w->guest.port,
+				.seq = w->guest.seq,
+				.ack = w->guest.peer_seq,
+				.flags = flags,
+				.window = 60000 };
 	uint8_t *p;
 
 	for (;;) {
@@ -211,13 +229,17 @@ static int setup(void **state)
 {
 	static const uint8_t guest4[] = { 10, 0, 0, 2 }, host4[] = { 10, 0, 0, 1 };
 	struct world *w = calloc(1, sizeof(*w));
-	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in sin = { .sin_family = AF_INET,
+				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(sin);
 
 	w->config = (struct config){ .mtu = 1500, .flows = 1024, .pool_bytes = 4 << 20 };
-	w->net.v[IP4] = (struct netconf_version){ .on = true, .addr = ip4_addr_of(guest4),
+	w->net.v[IP4] = (struct netconf_version){ .on = true,
+						  .addr = ip4_addr_of(guest4),
 						  .map_host_loopback = ip4_addr_of(host4) };
-	w->rt = (struct runtime){ .config = &w->config, .n_shards = SHARDS, .netconf_rcu = &w->net,
+	w->rt = (struct runtime){ .config = &w->config,
+				  .n_shards = SHARDS,
+				  .netconf_rcu = &w->net,
 				  .steering_rcu = &w->steering };
 	pthread_mutex_init(&w->guest.lock, NULL);
 	w->guest.iss = w->guest.seq = w->guest.acked = 1000;
@@ -230,13 +252,16 @@ static int setup(void **state)
 	for (unsigned int i = 0; i < SHARDS; i++) {
 		w->txs[i].tx.ops = &ops;
 		w->txs[i].world = w;
-		w->queues[i] = (struct queue){ .source = { eventfd(0, EFD_NONBLOCK), read_queue }, .index = i, .rt = &w->rt };
+		w->queues[i] = (struct queue){ .source = { eventfd(0, EFD_NONBLOCK), read_queue },
+					       .index = i,
+					       .rt = &w->rt };
 		pthread_mutex_init(&w->queues[i].lock, NULL);
 		assert_int_equal(shard_new(&w->rt.shards[i], &w->rt, i, &w->txs[i].tx), 0);
 	}
 	for (unsigned int i = 0; i < SHARDS; i++) {
 		assert_int_equal(shard_add_source(w->rt.shards[i], &w->queues[i].source), 0);
-		assert_int_equal(pthread_create(&w->threads[i], NULL, shard_main, w->rt.shards[i]), 0);
+		assert_int_equal(pthread_create(&w->threads[i], NULL, shard_main, w->rt.shards[i]),
+				 0);
 	}
 	rcu_thread_offline();
 	*state = w;
@@ -283,7 +308,8 @@ static uint64_t moves(const struct world *w)
 	return n;
 }
 
-/* Reads what the host's peer has got, and checks that it is the sequence of numbers that the guest sent. */
+/* Reads what the host's peer has got, and checks that it is the sequence of numbers that the guest
+ * sent. */
 static void check_stream(struct world *w, uint32_t n_segments)
 {
 	uint8_t data[SEGMENT];
@@ -320,7 +346,8 @@ static void frames_on_another_queue_arrive_in_order_while_the_flow_moves(void **
 	struct world *w = *state;
 
 	open_connection(w);
-	/* No wait for acknowledgements: frames are under way in every place when the flow changes its owner. */
+	/* No wait for acknowledgements: frames are under way in every place when the flow changes
+	 * its owner. */
 	for (uint32_t i = 0; i < 400; i++)
 		send_number(w, 1, i);
 	await_ack(w, w->guest.seq);
@@ -359,11 +386,14 @@ static void fewer_than_eight_frames_move_nothing(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(a_flow_follows_the_guest_to_another_queue, setup, teardown),
-		cmocka_unit_test_setup_teardown(frames_on_another_queue_arrive_in_order_while_the_flow_moves, setup,
+		cmocka_unit_test_setup_teardown(a_flow_follows_the_guest_to_another_queue, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(
+			frames_on_another_queue_arrive_in_order_while_the_flow_moves, setup,
+			teardown),
 		cmocka_unit_test_setup_teardown(a_flow_does_not_move_to_and_fro, setup, teardown),
-		cmocka_unit_test_setup_teardown(fewer_than_eight_frames_move_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(fewer_than_eight_frames_move_nothing, setup,
+						teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
