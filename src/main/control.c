@@ -27,6 +27,7 @@ struct control {
 	struct inbox inbox;
 	struct counters counters;
 	struct log_limit limit;
+	_Atomic uint64_t posted[16]; /* addresses and the second; any thread, relaxed */
 	int epoll_fd;
 	int signal_fd;
 	bool ending;
@@ -47,9 +48,25 @@ enum drop control_post_frame(struct control *control, const struct frame *frame)
 	return inbox_post_frame(&control->inbox, frame);
 }
 
+/* Whether the address was posted a moment ago: a guest may use several by turns. */
+static bool posted_lately(struct control *control, const struct ip_addr *addr)
+{
+	uint64_t mix = (addr->q[0] ^ addr->q[1] * 0x9e3779b97f4a7c15u) * 0xff51afd7ed558ccdu;
+	uint64_t word = (mix & ~UINT64_C(0xffff)) | (now_us() >> 20 & 0xffff);
+	_Atomic uint64_t *slot = &control->posted[mix >> 60];
+
+	if (atomic_load_explicit(slot, memory_order_relaxed) == word)
+		return true;
+	atomic_store_explicit(slot, word, memory_order_relaxed);
+	return false;
+}
+
 void control_guest_address(struct control *control, const struct ip_addr *addr)
 {
-	inbox_post_address(&control->inbox, addr);
+	const struct netconf_version *v = &netconf_get(control->rt)->v[ip_version_of(addr)];
+
+	if (!ip_eq(addr, &v->seen) && !ip_eq(addr, &v->seen_local) && !posted_lately(control, addr))
+		inbox_post_address(&control->inbox, addr);
 }
 
 void control_guest_event(struct control *control, enum guest_event event)
