@@ -115,7 +115,7 @@ ssize_t hostsock_discard(int fd, size_t len)
  * segment costs up to half as much again as its payload, so that half of what is free is a promise
  * that holds.
  */
-static uint32_t send_room(int fd)
+uint32_t hostsock_room(int fd)
 {
 	uint32_t mem[SK_MEMINFO_VARS] = { 0 };
 	socklen_t len = sizeof(mem);
@@ -143,23 +143,13 @@ bool hostsock_at_mark(int fd)
 
 void hostsock_info(int fd, struct hostsock_info *info)
 {
-	struct tcp_info ti = { 0 };
+	struct tcp_info ti = { .tcpi_state = STATE_CLOSE };
 	socklen_t len = sizeof(ti);
-	int unacked = 0;
+	bool known = getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == 0;
 
-	*info = (struct hostsock_info){ .send_window = UINT32_MAX };
-	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len))
-		ti.tcpi_state = STATE_CLOSE;
-	if (ioctl(fd, SIOCOUTQ, &unacked))
-		unacked = 0;
-	info->unacked = (uint32_t)unacked;
-	info->send_room = send_room(fd);
-	info->delivered_ce = ti.tcpi_delivered_ce;
-	info->closed = ti.tcpi_state == STATE_CLOSE;
-	info->fin_acked = ti.tcpi_state == STATE_FIN_WAIT2 || ti.tcpi_state == STATE_TIME_WAIT ||
-			  info->closed;
-	if (len > offsetof(struct tcp_info, tcpi_snd_wnd))
-		info->send_window = ti.tcpi_snd_wnd;
+	info->delivered_ce = known ? ti.tcpi_delivered_ce : 0;
+	info->fin_acked = !known || ti.tcpi_state == STATE_FIN_WAIT2 ||
+			  ti.tcpi_state == STATE_TIME_WAIT || ti.tcpi_state == STATE_CLOSE;
 }
 
 int hostsock_error(int fd)

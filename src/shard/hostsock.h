@@ -11,15 +11,8 @@
 #include <sys/uio.h>
 
 struct hostsock_info {
-	uint32_t send_room;   /* payload bytes that the send buffer takes for sure, by a careful
-				 estimate */
-	uint32_t send_window; /* what the peer's window still takes, in bytes */
-	uint32_t unacked; /* bytes written that the peer has not acknowledged, a FIN counted as one
-			   */
-	uint32_t delivered_ce; /* segments that the peer received marked with CE (tcpi_delivered_ce)
-				*/
-	bool fin_acked;	       /* the peer has acknowledged our FIN */
-	bool closed;	       /* the connection has ended altogether */
+	uint32_t delivered_ce; /* segments that the peer received marked with CE */
+	bool fin_acked;	       /* the peer has acknowledged our FIN, or the connection has ended */
 };
 
 /* Writes payload. Bytes taken, or -errno (-EAGAIN: the buffer is full, and EPOLLOUT will come). */
@@ -47,6 +40,10 @@ uint32_t hostsock_pending(int fd);
 /* Whether the first byte in the receive buffer is the urgent one (SIOCATMARK). */
 bool hostsock_at_mark(int fd);
 
+/* Payload bytes that the send buffer takes for sure, by a careful estimate. */
+uint32_t hostsock_room(int fd);
+
+/* What the kernel knows of the connection: dearer than hostsock_room(). */
 void hostsock_info(int fd, struct hostsock_info *info);
 /* What is wrong with the socket (SO_ERROR), 0 or a positive errno. */
 int hostsock_error(int fd);

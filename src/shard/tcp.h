@@ -142,7 +142,7 @@ struct tcp {
 	bool fin_ahead;
 	uint32_t rx_urgent;
 	uint32_t reserved;     /* bytes of the pool that rcv_adv promises */
-	uint32_t send_room;    /* as hostsock_info() said when last asked ... */
+	uint32_t send_room;    /* as hostsock_room() said when last asked ... */
 	uint32_t given;	       /* ... and bytes given to the socket since */
 	uint32_t bulk_period;  /* in which it was last counted as sending much */
 	uint32_t delivered_ce; /* segments that the peer said met congestion, as last told */

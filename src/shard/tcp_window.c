@@ -9,8 +9,9 @@
 
 #define GUEST_QUEUE_FRAMES 700u /* of the 1,000 that a tap device's queue has by default */
 #define GUEST_QUEUE_LEAST  32u	/* frames per flow, however many there are */
-#define BULK_PERIOD_SHIFT  17 /* 131 ms, of microseconds; an odd number of them, so that 0 is none \
-			       */
+#define BULK_PERIOD_SHIFT                                                                          \
+	17 /* 131 ms, of microseconds; an odd number of them, so that 0 is none                    \
+	    */
 
 static uint32_t min_u32(uint32_t a, uint32_t b)
 {
@@ -50,16 +51,19 @@ static void reserve(struct shard *shard, struct tcp *tcp)
 
 static void ask_socket(struct flow *flow)
 {
+	struct tcp *tcp = &flow->tcp;
 	struct hostsock_info info;
 
-	hostsock_info(flow->fd, &info);
-	flow->tcp.send_room = info.send_room;
-	flow->tcp.given = 0;
+	tcp->send_room = hostsock_room(flow->fd);
+	tcp->given = 0;
+	if (!tcp_is(tcp, TCPB_ECN))
+		return;
 	/* Congestion on the host's path is told to the guest, which is the one that can send less.
 	 */
-	if (info.delivered_ce != flow->tcp.delivered_ce && tcp_is(&flow->tcp, TCPB_ECN))
-		flow->tcp.bits |= TCPB_ECE;
-	flow->tcp.delivered_ce = info.delivered_ce;
+	hostsock_info(flow->fd, &info);
+	if (info.delivered_ce != tcp->delivered_ce)
+		tcp->bits |= TCPB_ECE;
+	tcp->delivered_ce = info.delivered_ce;
 }
 
 /* Counts a flow once per period as one of those that send much. */

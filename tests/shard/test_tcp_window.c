@@ -18,10 +18,16 @@ static struct config config = {
 }; /* whose guest has no queue to be spared */
 static struct runtime rt = { .config = &config, .n_shards = 1 };
 
+uint32_t hostsock_room(int fd)
+{
+	(void)fd;
+	return room;
+}
+
 void hostsock_info(int fd, struct hostsock_info *info)
 {
 	(void)fd;
-	*info = (struct hostsock_info){ .send_room = room, .send_window = room };
+	*info = (struct hostsock_info){ 0 };
 }
 
 static int make(void **state)
