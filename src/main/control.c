@@ -81,7 +81,7 @@ void control_wake_tx(struct control *control)
 
 static void show_counters(struct control *control)
 {
-	struct counter_column columns[MAX_SHARDS + 2];
+	struct counter_column columns[MAX_SHARDS + 2] = { 0 };
 	unsigned int n = 0;
 
 	if (control->transport->reader_counters) {

@@ -73,7 +73,7 @@ static void show_row(const char *name, const uint64_t *values, unsigned int n)
 
 void counters_show(const struct counter_column *columns, unsigned int n)
 {
-	uint64_t values[MAX_COLUMNS];
+	uint64_t values[MAX_COLUMNS] = { 0 };
 
 	n = n < MAX_COLUMNS ? n : MAX_COLUMNS;
 	show_header(columns, n);

@@ -137,7 +137,7 @@ static bool parse_range(struct spec *s, const char *text, struct range *out)
 static bool add_range(struct spec *s, char *item)
 {
 	char *colon = strchr(item, ':');
-	struct range from;
+	struct range from = { 0, 0 };
 	struct range to;
 
 	if (colon)
@@ -157,7 +157,7 @@ static bool add_range(struct spec *s, char *item)
 /* The first pass: exclusions hold for what stands before them too. */
 static bool take_exclusion(struct spec *s, char *item)
 {
-	struct range range;
+	struct range range = { 0, 0 };
 
 	if (*item != '~') {
 		s->any_range = true;

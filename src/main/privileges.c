@@ -76,7 +76,7 @@ static bool find_user(const char *name, uint64_t uid, bool by_name, struct ident
 	struct passwd *entry = NULL;
 
 	while (file && (entry = fgetpwent(file)))
-		if (by_name ? strcmp(entry->pw_name, name) == 0 : entry->pw_uid == uid)
+		if (by_name ? name && strcmp(entry->pw_name, name) == 0 : entry->pw_uid == uid)
 			break;
 	if (entry)
 		*out = (struct identity){ entry->pw_uid, entry->pw_gid };

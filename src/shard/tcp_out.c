@@ -14,8 +14,9 @@
 #define GUEST_FULL (-EXFULL) /* no room in the transmit batch; no socket call says so */
 #define GSO_MAX                                                                                    \
 	65160u /* payload bytes of one large segment: with headers and options below 64 KiB */
-#define RUN_MAX (512u << 10) /* bytes per flow and turn, so that no flow keeps the others waiting  \
-			      */
+#define RUN_MAX                                                                                    \
+	(512u << 10) /* bytes per flow and turn, so that no flow keeps the others waiting          \
+		      */
 
 static const uint8_t router_ttl = 255;
 

@@ -262,7 +262,7 @@ void stream_tx_init(struct stream *stream, unsigned int index, uint8_t *buf)
 void stream_tx_wake_all(struct stream *stream)
 {
 	const unsigned int n_shards = stream->rt->n_shards;
-	bool woken[MAX_SHARDS + 1];
+	bool woken[MAX_SHARDS + 1] = { false };
 
 	pthread_mutex_lock(&stream->tx_lock);
 	for (unsigned int i = 0; i < stream->n_txs; i++) {

@@ -106,7 +106,7 @@ static struct port_case {
 	  { "20-30,25-40" },
 	  PORTS_UNSET,
 	  "25-40 overlap with 20-30" },
-	{ "the same port given twice is one", { "22", "22" }, PORTS_LIST, "" },
+	{ "the same port given twice is one", { "22", "22" }, PORTS_LIST, "22-22:22" },
 	{ "a port given twice with two targets is refused",
 	  { "22", "22:23" },
 	  PORTS_UNSET,
