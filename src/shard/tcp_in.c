@@ -32,6 +32,25 @@ static void challenge(struct shard *shard, struct tcp *tcp)
 	want_ack(tcp);
 }
 
+/*
+ * RFC 2883 4: tells of bytes that came twice. Each is told of: a sender takes back what it did for
+ * a loss only once it knows that all of its repetitions were needless.
+ */
+static void note_duplicate(struct shard *shard, struct flow *flow, uint32_t start, uint32_t end)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	count_add(&shard->counters, COUNT_TCP_DUP_RX, end - start);
+	if (tcp_is(tcp, TCPB_DSACK) && tcp->dsack.end == start) {
+		tcp->dsack.end = end;
+		return;
+	}
+	if (tcp_is(tcp, TCPB_DSACK) && tcp_is(tcp, TCPB_SACK))
+		tcp_send_control(shard, flow, tcp->snd_nxt, TCP_ACK);
+	tcp->dsack = (struct sack_block){ start, end };
+	tcp->bits |= TCPB_DSACK;
+}
+
 static void note_timestamp(struct shard *shard, struct tcp *tcp, const struct tcp_options *o)
 {
 	tcp->ts_recent = o->ts_val;
@@ -184,9 +203,7 @@ static void reject(struct shard *shard, struct flow *flow, struct frame *frame,
 		tcp->idle_due_us = shard->now_us + TCP_IDLE_US;
 		want_ack(tcp);
 	} else if (frame->payload_len && SEQ_LE(end, tcp->rcv_nxt)) {
-		count_add(&shard->counters, COUNT_TCP_DUP_RX, frame->payload_len);
-		tcp->dsack = (struct sack_block){ h->seq, end };
-		tcp->bits |= TCPB_DSACK;
+		note_duplicate(shard, flow, h->seq, end);
 		want_ack(tcp);
 	} else if (frame->payload_len || h->flags & TCP_FIN) {
 		if (!SEQ_LE(end, tcp->rcv_nxt))
@@ -324,11 +341,8 @@ static void take_payload(struct shard *shard, struct flow *flow, struct frame *f
 
 		if (old > frame->payload_len)
 			old = frame->payload_len;
-		if (old) {
-			tcp->dsack = (struct sack_block){ seq, seq + old };
-			tcp->bits |= TCPB_DSACK;
-			count_add(&shard->counters, COUNT_TCP_DUP_RX, old);
-		}
+		if (old)
+			note_duplicate(shard, flow, seq, seq + old);
 		tcp_trim(frame, old, UINT32_MAX);
 		seq += old;
 	}
@@ -393,6 +407,9 @@ static void in_open(struct shard *shard, struct flow *flow, struct frame *frame,
 
 	if (fails_paws(shard, tcp, h)) {
 		count_drop(&shard->counters, DROP_TCP_PAWS);
+		/* Late, and its repetition was here before: that was needless. */
+		if (frame->payload_len && SEQ_LE(h->seq + frame->payload_len, tcp->rcv_nxt))
+			note_duplicate(shard, flow, h->seq, h->seq + frame->payload_len);
 		want_ack(tcp);
 		return;
 	}

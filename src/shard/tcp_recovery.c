@@ -184,8 +184,9 @@ static void rack_note(struct shard *shard, struct tcp *tcp, const struct tcp_run
 {
 	uint32_t rtt = (uint32_t)shard->now_us - run->sent_us;
 
-	/* An answer that came faster than any before belongs to the first transmission. */
-	if (run->flags & RUN_RETRANS && rtt < tcp->min_rtt_us)
+	/* An answer that came too fast belongs to the first transmission. With a full queue before
+	 * the guest the shortest round trip is no measure: all that waits there would seem lost. */
+	if (run->flags & RUN_RETRANS && rtt < max_u32(tcp->min_rtt_us, tcp->srtt_us / 2))
 		return;
 	if (may_sample && !(run->flags & RUN_RETRANS))
 		tcp_rtt_sample(tcp, rtt);
@@ -208,6 +209,15 @@ static bool any_resent(const struct tcp *tcp, uint32_t una)
 	return false;
 }
 
+/* A cumulative acknowledgement covers a run that no SACK block did. */
+static void run_acked(struct shard *shard, struct tcp *tcp, const struct tcp_run *run, bool in_time)
+{
+	/* What was sent later has been delivered already (RFC 8985 6.2 step 3). */
+	if (tcp->rack_valid && SEQ_LT(run->end, tcp->rack_end) && !(run->flags & RUN_RETRANS))
+		tcp->reordering_seen = true;
+	rack_note(shard, tcp, run, in_time);
+}
+
 /* Drops what a cumulative acknowledgement covers. */
 static void runs_acked(struct shard *shard, struct tcp *tcp, uint32_t una)
 {
@@ -217,12 +227,15 @@ static void runs_acked(struct shard *shard, struct tcp *tcp, uint32_t una)
 
 	while (tcp->n_runs && SEQ_LE(tcp->runs[0].end, una)) {
 		if (!(tcp->runs[0].flags & RUN_SACKED))
-			rack_note(shard, tcp, &tcp->runs[0],
+			run_acked(shard, tcp, &tcp->runs[0],
 				  in_time && (tcp->runs[0].end == una || tcp->n_runs == 1));
 		remove_run(tcp, 0);
 	}
 	if (tcp->n_runs && SEQ_LT(tcp->runs[0].start, una)) {
-		rack_note(shard, tcp, &tcp->runs[0], in_time);
+		struct tcp_run part = tcp->runs[0];
+
+		part.end = una;
+		run_acked(shard, tcp, &part, in_time);
 		tcp->runs[0].start = una;
 	}
 }
@@ -334,7 +347,8 @@ static void undo(struct shard *shard, struct tcp *tcp)
 	tcp->bits &= ~(uint32_t)(TCPB_RECOVERY | TCPB_RTO_TRIED);
 	tcp->cwnd = UINT32_MAX;
 	tcp->retries = 0;
-	if (tcp->reo_steps < 4)
+	tcp->reordering_seen = true;
+	if (tcp->reo_steps < UINT8_MAX) /* the round trip is the limit: RFC 8985 6.2 step 4 */
 		tcp->reo_steps++;
 	count_add(&shard->counters, COUNT_TCP_SPURIOUS, 1);
 }
