@@ -132,6 +132,8 @@ static void end(struct program *program)
 	shards_unlisten_all(&program->rt); /* the next to start must find the ports free */
 	program->threads.rt = &program->rt;
 	threads_stop(&program->threads);
+	namespace_stop_thread(&program->ns); /* it wakes shards, and shards asked it for sockets */
+	threads_free(&program->threads);
 	if (program->control)
 		control_free(program->control);
 	if (program->transport)

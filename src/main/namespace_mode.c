@@ -170,6 +170,13 @@ int namespace_ready(struct namespace_mode *mode)
 	return mode->ns.command_fd >= 0 ? netns_command_start(&mode->ns) : 0;
 }
 
+void namespace_stop_thread(struct namespace_mode *mode)
+{
+	if (mode->thread)
+		ns_thread_stop(mode->thread);
+	mode->thread = NULL;
+}
+
 void namespace_close(struct namespace_mode *mode)
 {
 	if (!mode->rt)
@@ -184,7 +191,5 @@ void namespace_close(struct namespace_mode *mode)
 		netns_watch_free(mode->watch);
 	if (mode->ports)
 		ns_ports_free(mode->ports);
-	if (mode->thread)
-		ns_thread_stop(mode->thread);
 	netns_close(&mode->ns);
 }

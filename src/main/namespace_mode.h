@@ -47,4 +47,7 @@ int namespace_hook(struct namespace_mode *mode, struct control *control) ON_CONT
 /* All is ready: the command executes. 0 or -errno. */
 int namespace_ready(struct namespace_mode *mode);
 
+/* Ends the namespace thread: after the shards have ended, before they are freed. */
+void namespace_stop_thread(struct namespace_mode *mode);
+
 void namespace_close(struct namespace_mode *mode);

@@ -142,6 +142,12 @@ void threads_stop(struct threads *threads)
 		shard_stop(rt->shards[i]);
 	for (unsigned int i = 0; i < threads->n_started; i++)
 		pthread_join(threads->shards[i], NULL);
+}
+
+void threads_free(struct threads *threads)
+{
+	struct runtime *rt = threads->rt;
+
 	/* Before any memory goes: an entry may be in the table of another shard than the one in
 	 * whose memory it is. */
 	if (threads->n_started)

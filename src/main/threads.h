@@ -30,5 +30,8 @@ int threads_make(struct runtime *rt, struct transport *transport);
  * logged. */
 int threads_start(struct threads *threads, struct runtime *rt, struct transport *transport);
 
-/* Ends the transport, then the shards, and frees them. */
+/* Ends the transport, then the shards. */
 void threads_stop(struct threads *threads);
+
+/* Frees the shards, which are at their end, and which no other thread will wake any more. */
+void threads_free(struct threads *threads);
