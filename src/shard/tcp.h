@@ -79,7 +79,7 @@ struct tcp_run {
 
 enum tcp_run_flags { RUN_SACKED = 1, RUN_LOST = 2, RUN_RETRANS = 4 };
 
-#define TCP_RUNS 32
+#define TCP_RUNS 128
 
 struct tcp {
 	uint8_t state; /* enum tcp_state */

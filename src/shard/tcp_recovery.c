@@ -30,17 +30,23 @@ static bool alike(const struct tcp_run *a, const struct tcp_run *b)
 	return a->flags == b->flags && (a->flags & RUN_SACKED || a->sent_us == b->sent_us);
 }
 
+/*
+ * Two neighbours become one. With something in flight in it the whole counts as in flight: if it
+ * counted as lost, what was just repeated would be so again at once, without end.
+ */
 static void join(struct tcp *tcp, unsigned int i)
 {
 	struct tcp_run *a = &tcp->runs[i], *b = &tcp->runs[i + 1];
+	bool in_flight =
+		!(a->flags & (RUN_SACKED | RUN_LOST)) || !(b->flags & (RUN_SACKED | RUN_LOST));
+	uint8_t either = a->flags | b->flags;
 
 	a->end = b->end;
 	if (SEQ_LT(a->sent_us, b->sent_us))
 		a->sent_us = b->sent_us;
-	a->flags &= b->flags | RUN_RETRANS | RUN_LOST;
-	a->flags |= b->flags & (RUN_RETRANS | RUN_LOST);
-	if (a->flags & RUN_LOST)
-		a->flags &= (uint8_t)~RUN_SACKED;
+	a->flags = either & RUN_RETRANS;
+	if (!in_flight)
+		a->flags |= either & RUN_LOST ? RUN_LOST : RUN_SACKED;
 	remove_run(tcp, i + 1);
 }
 
@@ -55,10 +61,22 @@ static void tidy(struct tcp *tcp)
 }
 
 /*
- * Makes place for two more runs by joining neighbours: the closest in time among those of one kind
- * first; a SACKed run between others is forgotten last (RFC 2018 8 lets a sender do so), which
- * costs a needless retransmission at worst.
+ * What is lost of the scoreboard's truth if two neighbours become one: of one kind, only when they
+ * were sent; else rather the little that was SACKed (RFC 2018 8 lets a sender forget it), and
+ * rather beside what is in flight than beside what is lost, with which it would be repeated.
  */
+static uint64_t cost_of_join(const struct tcp_run *a, const struct tcp_run *b)
+{
+	uint32_t apart = b->sent_us - a->sent_us;
+	uint32_t a_len = a->end - a->start, b_len = b->end - b->start;
+
+	if (!((a->flags ^ b->flags) & (RUN_SACKED | RUN_LOST)))
+		return (int32_t)apart < 0 ? -apart : apart;
+	return 1ull << 40 | (uint64_t)((a->flags | b->flags) & RUN_LOST ? 1 : 0) << 36 |
+	       (a->flags & RUN_SACKED ? a_len : b_len);
+}
+
+/* Makes place for two more runs by joining the neighbours that are the least loss. */
 static void make_room(struct tcp *tcp)
 {
 	while (tcp->n_runs > TCP_RUNS - 2) {
@@ -66,20 +84,12 @@ static void make_room(struct tcp *tcp)
 		uint64_t best_cost = UINT64_MAX;
 
 		for (unsigned int i = 0; i + 1 < tcp->n_runs; i++) {
-			const struct tcp_run *a = &tcp->runs[i], *b = &tcp->runs[i + 1];
-			uint32_t apart = b->sent_us - a->sent_us;
-			uint64_t cost = (int32_t)apart < 0 ? 0u - apart : apart;
+			uint64_t cost = cost_of_join(&tcp->runs[i], &tcp->runs[i + 1]);
 
-			if ((a->flags ^ b->flags) & (RUN_SACKED | RUN_LOST))
-				cost |= 1ull << 40;
 			if (cost < best_cost) {
 				best_cost = cost;
 				best = i;
 			}
-		}
-		if (best_cost >> 40) {
-			tcp->runs[best].flags &= (uint8_t)~RUN_SACKED;
-			tcp->runs[best + 1].flags &= (uint8_t)~RUN_SACKED;
 		}
 		join(tcp, best);
 	}
@@ -355,7 +365,8 @@ static void undo(struct shard *shard, struct tcp *tcp)
 
 static void grow_window(struct tcp *tcp, uint32_t acked)
 {
-	if (tcp->cwnd == UINT32_MAX)
+	/* What lay behind a hole is acknowledged at once: no reason to send as much at once. */
+	if (tcp->cwnd == UINT32_MAX || (tcp_is(tcp, TCPB_RECOVERY) && !tcp_is(tcp, TCPB_RTO_TRIED)))
 		return;
 	tcp->cwnd += min_u32(acked, 4u << 20);
 	if (tcp->cwnd >= 2 * tcp->snd_wnd_max)
