@@ -195,13 +195,18 @@ class Case:
         """Starts a daemon in the foreground, with a socket if no -s, -F is among the options."""
         path = self.path("s%d" % len(self.daemons))
         own = not {"-s", "--socket", "-F", "--fd"} & set(options)
-        argv = (self.program(name), "-f") + (("-s", path) if own else ()) + tuple(map(str, options))
+        # The PID file is filled when all is ready; the socket is there, and can be connected to, before that.
+        pid = path + ".pid" if own and not {"-P", "--pid"} & set(options) else None
+        argv = ((self.program(name), "-f") + (("-s", path) if own else ()) + (("-P", pid) if pid else ()) +
+                tuple(map(str, options)))
         daemon = Daemon(self, argv, **kw)
         daemon.socket = path if own else None
         self.daemons.append(daemon)
         if own and ready:
             wait_for(lambda: os.path.exists(path) or not daemon.running(), "the socket is there", 20)
             assert daemon.running(), "the daemon did not start:\n" + tail(daemon.log())
+            if pid:
+                wait_for(lambda: not daemon.running() or (os.path.exists(pid) and os.path.getsize(pid)), "it is ready", 20)
             self.fds_before[daemon] = daemon.fds()
         return daemon
 
