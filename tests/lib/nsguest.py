@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network namespace as the guest of a daemon that was started as `pasta`."""
+import json
+import os
+import signal
+import socket
+import time
+
+import netns
+from suite import Daemon, wait_for
+
+
+def ended(pid):
+    """Whether a process has ended; a zombie has."""
+    try:
+        with open("/proc/%d/stat" % pid) as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def addresses(ns):
+    """What a caller lists after a start: addresses of interfaces that are not the loopback, no link-local ones."""
+    links = json.loads(ns.run("ip", "-j", "addr").stdout)
+    return {a["local"]: a["prefixlen"] for link in links if link["ifname"] != "lo"
+            for a in link.get("addr_info", ()) if a.get("scope") != "link"}
+
+
+def link(ns):
+    """The one interface that is not the loopback."""
+    links = [one for one in json.loads(ns.run("ip", "-j", "link").stdout) if one["ifname"] != "lo"]
+    assert len(links) == 1, links
+    return links[0]
+
+
+def echoes(ns, proto, addr, port, payload=b"hello", source=None):
+    """Whether a server (or an echo of Servers) gives a payload back."""
+    family = socket.AF_INET6 if ":" in addr else socket.AF_INET
+    kind = socket.SOCK_STREAM if proto == "tcp" else socket.SOCK_DGRAM
+    with ns:
+        sock = socket.socket(family, kind)
+    with sock:
+        sock.settimeout(3)
+        try:
+            if source:
+                sock.bind((source, 0))
+            sock.connect((addr, port))
+            sock.send(payload)
+            return sock.recv(65536) == payload
+        except OSError:
+            return False
+
+
+class NsGuest:
+    """
+    A namespace and the daemon that serves it.
+
+    The daemon runs in the foreground in the host's namespace; .ns is the guest's, configured when
+    the constructor returns.
+    """
+
+    def __init__(self, case, *options, name="pasta", auto=False):
+        self.case = case
+        self.ns = netns.Namespace("g")
+        case.cleanups.append(self.ns.delete)
+        self.ns.sysctl("net.ipv4.ping_group_range", "0 2147483647")
+        self.ns.sysctl("net.ipv6.conf.default.accept_dad", 0)
+        none = () if auto else tuple(word for flag in "tuTU" if "-" + flag not in options for word in ("-" + flag, "none"))
+        self.pid_file = case.path("pasta%d.pid" % len(case.daemons))
+        self.daemon = Daemon(case, (case.program(name), "-f", "--config-net", *map(str, options), *none, "--runas", "0",
+                                    "-P", self.pid_file, "--netns", "/run/netns/" + self.ns.name))
+        case.daemons.append(self.daemon)
+        wait_for(lambda: self._ready() or not self.daemon.running(), "the PID file is filled", 20)
+        assert self.daemon.running(), "it did not start:\n" + self.daemon.log()
+
+    def _ready(self):
+        return os.path.exists(self.pid_file) and os.path.getsize(self.pid_file) > 0
+
+    def counters(self):
+        """{counter: sum over the threads}."""
+        before, end = len(self.daemon.log()), time.monotonic() + 5
+        self.daemon.process.send_signal(signal.SIGUSR1)
+        text, last = "", None
+        while (text != last or "flows-opened" not in text) and time.monotonic() < end:
+            last = text
+            time.sleep(0.1)
+            text = self.daemon.log()[before:]
+        totals, column = {}, None
+        for line in text.splitlines():
+            words = line.split()
+            if "total" in words:
+                column = words[words.index("total"):]
+            elif column and len(words) > len(column) and words[-1].isdigit():
+                totals[words[-len(column) - 1]] = int(words[-len(column)])
+        return totals
