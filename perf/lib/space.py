@@ -13,8 +13,12 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tests/lib"))
+from congestion import allowed
 
 SERVER4, SERVER6 = "10.202.0.1", "fd00:202::1"
 GATEWAY4, GATEWAY6 = "10.201.0.1", "fd00:201::1"
@@ -124,8 +128,10 @@ class World:
     def _space(self, name, congestion):
         space = Space(name)
         self.stack.callback(space.remove)
-        space.sysctl(net__ipv4__tcp_congestion_control=congestion, net__ipv6__conf__all__accept_dad=0,
-                     net__ipv6__conf__default__accept_dad=0, net__ipv4__ping_group_range="0 2147483647")
+        with allowed(congestion):
+            space.sysctl(net__ipv4__tcp_congestion_control=congestion)
+        space.sysctl(net__ipv6__conf__all__accept_dad=0, net__ipv6__conf__default__accept_dad=0,
+                     net__ipv4__ping_group_range="0 2147483647")
         space.ip("link set lo up")
         return space
 

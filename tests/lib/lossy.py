@@ -17,6 +17,7 @@ import subprocess
 import threading
 import time
 
+import congestion
 from joined import MAC, Joined, start
 from netns import FAR4, HOST4, Namespace, Net
 from suite import Daemon, Options, Skip, wait_for
@@ -187,8 +188,9 @@ def paths_on_guest_side(case, labels, mtu):
 
 
 def use_congestion_control(case, paths, name):
-    for ns in [case.net.host, case.net.remote] + [path.ns for path in paths]:
-        ns.sysctl("net.ipv4.tcp_congestion_control", name)
+    with congestion.allowed(name):
+        for ns in [case.net.host, case.net.remote] + [path.ns for path in paths]:
+            ns.sysctl("net.ipv4.tcp_congestion_control", name)
 
 
 class Run:

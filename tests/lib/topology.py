@@ -19,7 +19,6 @@ The environment variable TAPLOOM names the program under test.
 import atexit
 import contextlib
 import ctypes
-import fcntl
 import os
 import re
 import shutil
@@ -29,8 +28,9 @@ import sys
 import tempfile
 import time
 
+import congestion
+
 ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
-CONGESTION_ALLOWED = "/proc/sys/net/ipv4/tcp_allowed_congestion_control"
 NETNS_DIR = "/run/netns"
 CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
@@ -123,18 +123,8 @@ class Namespace:
             raise OSError(ctypes.get_errno(), "setns")
 
     def _use_cubic(self):
-        try:
+        with congestion.allowed("cubic"):
             self.sysctl("net.ipv4.tcp_congestion_control", "cubic")
-        except PermissionError:
-            # A namespace may take only what the machine allows to all: allow it for a moment.
-            with open(CONGESTION_ALLOWED, "r+", encoding="ascii") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                before = file.read().strip()
-                _write(CONGESTION_ALLOWED, before + " cubic")
-                try:
-                    self.sysctl("net.ipv4.tcp_congestion_control", "cubic")
-                finally:
-                    _write(CONGESTION_ALLOWED, before)
 
     def command(self, *command):
         """The command line that runs `command` in here; the process keeps its PID."""
