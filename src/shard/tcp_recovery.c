@@ -71,7 +71,7 @@ static uint64_t cost_of_join(const struct tcp_run *a, const struct tcp_run *b)
 	uint32_t a_len = a->end - a->start, b_len = b->end - b->start;
 
 	if (!((a->flags ^ b->flags) & (RUN_SACKED | RUN_LOST)))
-		return (int32_t)apart < 0 ? -apart : apart;
+		return (int32_t)apart < 0 ? 0 - apart : apart;
 	return 1ull << 40 | (uint64_t)((a->flags | b->flags) & RUN_LOST ? 1 : 0) << 36 |
 	       (a->flags & RUN_SACKED ? a_len : b_len);
 }
