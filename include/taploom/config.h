@@ -110,7 +110,8 @@ struct config {
 	bool repair_path_set;
 
 	/* Namespace mode. */
-	char **command; /* argv of the command to run, NULL terminated; NULL: none given */
+	char **command;	    /* argv of the command to run, NULL terminated; NULL: none given */
+	bool own_namespace; /* none is named: one is made for the command, or for a shell */
 	pid_t netns_pid;
 	char netns[4096];
 	char userns[4096];

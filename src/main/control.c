@@ -31,7 +31,7 @@ struct control {
 	int epoll_fd;
 	int signal_fd;
 	bool ending;
-	bool ignore_int; /* SIGINT is for the command, which shares our terminal */
+	bool has_command; /* which shares our terminal: its SIGINT and SIGQUIT are the command's */
 	struct control_hook own[4];
 };
 
@@ -105,7 +105,8 @@ static bool take_signals(struct control_hook *hook)
 	while (read(control->signal_fd, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == SIGUSR1)
 			show_counters(control);
-		else if (info.ssi_signo == SIGTERM || !control->ignore_int)
+		else if ((info.ssi_signo != SIGINT && info.ssi_signo != SIGQUIT) ||
+			 !control->has_command)
 			control->ending = true;
 	}
 	return !control->ending;
@@ -179,6 +180,8 @@ static int open_signals(struct control *control)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGQUIT);
+	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	control->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -214,8 +217,7 @@ int control_new(struct control **out, struct runtime *rt, struct network *networ
 	control->rt = rt;
 	control->network = network;
 	control->signal_fd = -1;
-	control->ignore_int = rt->config->mode == MODE_NAMESPACE && !rt->config->netns_pid &&
-			      !rt->config->netns[0];
+	control->has_command = rt->config->own_namespace;
 	control->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	error = control->epoll_fd < 0 ? -errno : inbox_init(&control->inbox);
 	error = error ? error : open_signals(control);

@@ -115,7 +115,8 @@ int daemon_start(struct daemon *daemon, const struct config *config)
 	daemon->ready_fd = -1;
 	if (!error && config->pid_file[0])
 		error = open_pid_file(daemon, config->pid_file);
-	if (!error && !config->foreground)
+	daemon->silent = config->own_namespace && !config->foreground;
+	if (!error && !config->foreground && !config->own_namespace)
 		error = fork_to_background(daemon);
 	if (error)
 		daemon_end(daemon);
@@ -174,6 +175,8 @@ int daemon_ready(struct daemon *daemon)
 	}
 	if (error)
 		return error;
+	if (daemon->silent)
+		log_detach();
 	close_fd(&daemon->ready_fd);
 	owned_file_forget(&daemon->pid_path);
 	return 0;

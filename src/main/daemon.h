@@ -20,10 +20,12 @@ struct daemon {
 	struct owned_file pid_path;
 	int pid_fd;   /* owned; -1: no PID file asked for, or filled */
 	int ready_fd; /* owned; -1: in the foreground, or ready */
+	bool silent;  /* the terminal is the command's once all is ready */
 };
 
 /*
- * Opens config->pid_file (mode 0600, empty) and forks unless config->foreground. Before any thread.
+ * Opens config->pid_file (mode 0600, empty) and forks, unless config->foreground or there is a
+ * command, whose status is to be passed on. Before any thread.
  * Returns 0 in the process that is to serve; -errno, logged, if the file could not be made or no
  * process is left.
  */
@@ -32,8 +34,9 @@ int daemon_start(struct daemon *daemon, const struct config *config);
 /*
  * All is ready: writes this process's ID to the PID file; in the background also replaces the
  * standard streams by /dev/null, changes to the root directory, calls log_detach() and lets the
- * parent exit with 0. 0 or -errno, logged: then the parent is gone or will exit with 1, and the
- * daemon must end.
+ * parent exit with 0; with a command, but without config->foreground, it calls log_detach() alone,
+ * as the terminal is the command's from now on. 0 or -errno, logged: then the parent is gone or
+ * will exit with 1, and the daemon must end.
  */
 int daemon_ready(struct daemon *daemon);
 

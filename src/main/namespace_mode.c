@@ -38,6 +38,7 @@ int namespace_open(struct namespace_mode *mode, struct runtime *rt, const struct
 	if (changes < 0)
 		return changes;
 	user.change = changes;
+	user.keep_ns = rt->config->netns_only;
 	error = netns_open(&mode->ns, rt->config, &user);
 	error = error ? error : make_tap(mode, network);
 	return error ? error : netns_watch_new(&mode->watch, &mode->ns, rt->config);

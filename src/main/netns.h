@@ -18,6 +18,7 @@
 /* Whom a command runs as: with change, the user that a daemon started as root becomes. */
 struct netns_user {
 	bool change;
+	bool keep_ns; /* it gets no user namespace of its own */
 	uid_t uid;
 	gid_t gid;
 };

@@ -65,20 +65,38 @@ static int change_user(const struct netns_user *user)
 	return 0;
 }
 
-static int make_namespaces(const struct netns_user *user)
+static int become_user(const struct netns_user *user)
 {
 	int error = change_user(user);
+
+	if (error < 0)
+		log_error("Couldn't become user %u: %s", user->uid, strerror(-error));
+	return error;
+}
+
+static int make_net(void)
+{
+	int error = 0;
+
+	if (unshare(CLONE_NEWNET) < 0) {
+		error = -errno;
+		log_error("Couldn't make a network namespace: %s; without --netns-only an ordinary "
+			  "user can",
+			  strerror(errno));
+	}
+	return error;
+}
+
+static int make_both(void)
+{
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
+	int error;
 
-	if (error < 0) {
-		log_error("Couldn't become user %u: %s", user->uid, strerror(-error));
-		return error;
-	}
 	if (unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0) {
 		error = -errno;
 		log_error("Couldn't make a user and network namespace: %s; see "
-			  "user.max_user_namespaces"
+			  "user.max_user_namespaces, user.max_net_namespaces"
 			  " and kernel.unprivileged_userns_clone in sysctl(8)",
 			  strerror(errno));
 		return error;
@@ -87,9 +105,38 @@ static int make_namespaces(const struct netns_user *user)
 	if (error < 0)
 		log_error("Couldn't map user %u to root in the new namespace: %s", uid,
 			  strerror(-error));
-	write_file("/proc/sys/net/ipv4/ping_group_range",
-		   "0 0"); /* so that ping works; else no harm */
 	return error;
+}
+
+/* So that ping works, without a right; else no harm. */
+static void permit_ping(const char *groups)
+{
+	write_file("/proc/sys/net/ipv4/ping_group_range", groups);
+}
+
+/* A network namespace alone takes the rights of the user that is given up afterwards. */
+static int make_net_alone(const struct netns_user *user)
+{
+	int error = make_net();
+
+	if (error < 0)
+		return error;
+	permit_ping("0 2147483647");
+	return become_user(user);
+}
+
+static int make_namespaces(const struct netns_user *user)
+{
+	int error;
+
+	if (user->keep_ns)
+		return make_net_alone(user);
+	error = become_user(user);
+	error = error ? error : make_both();
+	if (error < 0)
+		return error;
+	permit_ping("0 0");
+	return 0;
 }
 
 /* The daemon blocks and ignores signals for its own purposes; the command starts afresh. */

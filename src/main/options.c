@@ -197,9 +197,8 @@ static bool take_target(struct config *config, int argc, char **argv, int first)
 			 config->netns, is_pid ? "process" : "command", target);
 		return false;
 	}
-	if (!is_pid && !config->netns[0] && (config->userns[0] || config->netns_only)) {
-		complain(config, "--%s needs a process or --netns as well",
-			 config->userns[0] ? "userns" : "netns-only");
+	if (!is_pid && !config->netns[0] && config->userns[0]) {
+		complain(config, "--userns needs a process or --netns as well");
 		return false;
 	}
 	if (is_pid)
@@ -259,6 +258,7 @@ static void fill_defaults(const struct parse *p, struct config *config)
 		config->no_dhcp_search = true;
 	if (config->netns[0] && !config->userns[0])
 		config->netns_only = true;
+	config->own_namespace = ns && !config->netns[0] && !config->netns_pid;
 }
 
 bool options_parse(struct config *config, int argc, char **argv, int *exit_status)

@@ -522,7 +522,7 @@ static void test_an_ordinary_user_can_start_a_command(void **state)
 
 static void test_root_can_start_a_command_as_another_user(void **state)
 {
-	struct netns_user nobody = { true, ORDINARY_USER, ORDINARY_USER };
+	struct netns_user nobody = { .change = true, .uid = ORDINARY_USER, .gid = ORDINARY_USER };
 
 	(void)state;
 	assert_int_equal(start_in_child(0, nobody), 0);
