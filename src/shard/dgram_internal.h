@@ -84,7 +84,9 @@ struct dgram_packet {
 	uint32_t id;	  /* of its fragments */
 	uint8_t l4[DGRAM_L4_HEADER];
 	const uint8_t *payload;
-	size_t len; /* of the payload */
+	size_t len;		    /* of the payload, with what is joined */
+	const struct iovec *joined; /* the rest of the payload of a run that lies in pieces */
+	unsigned int n_joined;
 };
 
 struct peers;

@@ -77,6 +77,21 @@ static void copy_part(uint8_t *to, const struct dgram_packet *packet, size_t off
 		memcpy(to, packet->payload + (off - DGRAM_L4_HEADER), len);
 }
 
+/* Copies all of the datagram, or of a run. */
+static void copy_whole(uint8_t *to, const struct dgram_packet *packet)
+{
+	size_t len = DGRAM_L4_HEADER + packet->len;
+
+	for (unsigned int i = 0; i < packet->n_joined; i++)
+		len -= packet->joined[i].iov_len;
+	copy_part(to, packet, 0, len);
+	to += len;
+	for (unsigned int i = 0; i < packet->n_joined; i++) {
+		memcpy(to, packet->joined[i].iov_base, packet->joined[i].iov_len);
+		to += packet->joined[i].iov_len;
+	}
+}
+
 static bool write_whole(struct shard *shard, struct dgram_packet *packet, const struct l3 *l3)
 {
 	bool partial = packet->proto == IPPROTO_UDP &&
@@ -89,7 +104,7 @@ static bool write_whole(struct shard *shard, struct dgram_packet *packet, const 
 		return !no_room(shard);
 	put_checksum(packet, partial);
 	l3_write(frame, l3, l4_len);
-	copy_part(frame + off, packet, 0, l4_len);
+	copy_whole(frame + off, packet);
 	offload.hdr_len = (uint16_t)(off + DGRAM_L4_HEADER);
 	if (partial) {
 		offload.csum_start = (uint16_t)off;

@@ -15,7 +15,7 @@
 #define UDP_GRO 104
 #endif
 
-#define SLOTS	     16
+#define SLOTS	     32
 #define SLOT_SIZE    (65536u + 512u) /* more than any datagram; apart in the cache's sets */
 #define CONTROL_SIZE 320
 #define ROUNDS	     4	 /* calls per run, so that no socket keeps the others waiting */
@@ -33,6 +33,7 @@ struct dgram_inbox {
 	struct flow *to;    /* whom it is for */
 	uint32_t segment;   /* of a run; 0: a single one */
 	struct dgram_packet packet;
+	struct iovec joined[SLOTS]; /* the datagrams behind the first, of those that go as one */
 	struct mmsghdr headers[SLOTS];
 	struct iovec iov[SLOTS];
 	struct sockaddr_storage names[SLOTS];
@@ -244,14 +245,59 @@ static size_t run_len(const struct shard *shard, const struct dgram_inbox *in, s
 	return n < left ? n : left;
 }
 
+/* Whether two entries differ in nothing but their payload: source, and all control data. */
+static bool alike(const struct dgram_inbox *in, unsigned int a, unsigned int b)
+{
+	const struct msghdr *x = &in->headers[a].msg_hdr, *y = &in->headers[b].msg_hdr;
+
+	return x->msg_namelen == y->msg_namelen && x->msg_controllen == y->msg_controllen &&
+	       !memcmp(&in->names[a], &in->names[b], x->msg_namelen) &&
+	       !memcmp(in->control[a], in->control[b], x->msg_controllen);
+}
+
+/*
+ * Joins the present datagram with those behind it that are like it, as the kernel's GRO would have
+ * done: of one size, the last perhaps shorter. Returns the bytes of those behind it.
+ */
+static size_t join(const struct shard *shard, struct dgram_inbox *in, size_t len)
+{
+	struct dgram_packet *packet = &in->packet;
+	size_t headers = (ip_is_v4(&packet->dst) ? 20 : 40) + DGRAM_L4_HEADER, more = 0;
+
+	packet->n_joined = 0;
+	if (!len || !(tx_caps(shard->tx, packet->queue) & TX_USO) ||
+	    headers + len > guest_mtu(shard))
+		return 0;
+	for (unsigned int i = in->at + 1; i < in->n && packet->n_joined < USO_SEGMENTS - 1; i++) {
+		size_t next = in->headers[i].msg_len;
+
+		if (!next || next > len || len + more + next > USO_BYTES || !alike(in, in->at, i))
+			break;
+		in->joined[packet->n_joined++] = (struct iovec){ in->slots[i], next };
+		more += next;
+		if (next < len)
+			break;
+	}
+	packet->joined = in->joined;
+	return more;
+}
+
 static bool deliver_udp(struct shard *shard, struct dgram_inbox *in, size_t len)
 {
+	if (!in->segment) {
+		size_t more = join(shard, in, len);
+
+		if (!write_udp(shard, in, len + more, more ? (uint32_t)len : UINT16_MAX))
+			return false;
+		in->at += in->packet.n_joined;
+		return true;
+	}
 	do {
 		size_t left = len - in->done, part = left;
 
-		if (in->segment && left > in->segment)
+		if (left > in->segment)
 			part = run_len(shard, in, left);
-		if (!write_udp(shard, in, part, in->segment ? in->segment : UINT16_MAX))
+		if (!write_udp(shard, in, part, in->segment))
 			return false;
 	} while (in->done < len);
 	return true;

@@ -13,8 +13,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define RECV_BUFFER (1 << 20)
-
 int udp_ports_init(struct runtime *rt)
 {
 	void *p;
@@ -106,7 +104,6 @@ static int make_socket(const struct runtime *rt, const struct port_map *map, uin
 		set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, !dual);
 	if (rt->config->freebind)
 		set_int(fd, IPPROTO_IP, IP_FREEBIND, 1);
-	set_int(fd, SOL_SOCKET, SO_RCVBUF, RECV_BUFFER);
 	udp_socket_options(fd, family, dual, true);
 	error = bind_to(fd, map, port, family);
 	if (error) {

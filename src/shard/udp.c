@@ -13,6 +13,9 @@
 #define UDP_GRO 104
 #endif
 
+/* Asked for; the kernel's limit decides (net.core.rmem_max). A burst comes faster than we wake. */
+#define RECV_BUFFER (1 << 20)
+
 static const struct socket_option {
 	int level;
 	int name;
@@ -40,8 +43,9 @@ void udp_socket_options(int fd, int family, bool dual, bool pktinfo)
 		[FOR_IP4_PKTINFO] = v4 && pktinfo,
 		[FOR_IP6_PKTINFO] = v6 && pktinfo,
 	};
-	const int one = 1;
+	const int one = 1, size = RECV_BUFFER;
 
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
 	for (size_t i = 0; i < sizeof(socket_options) / sizeof(socket_options[0]); i++) {
 		const struct socket_option *o = &socket_options[i];
 

@@ -258,6 +258,63 @@ static void a_run_goes_whole_to_a_guest_that_cuts(void **state)
 	close(server);
 }
 
+/* As one that the kernel had joined; a shorter one is the last of its run. */
+static void datagrams_that_are_alike_go_as_a_run(void **state)
+{
+	static const size_t lens[] = { 1000, 1000, 1000, 400, 1000, 0, 1200 };
+	static const struct {
+		size_t len;
+		uint16_t gso_size;
+	} expected[] = { { 3400, 1000 }, { 1000, 0 }, { 0, 0 }, { 1200, 0 } };
+	bool v4 = ((const struct version *)*state)->v4;
+	size_t headers = v4 ? 42 : 62, at = 0;
+	struct sockaddr_storage from;
+	uint16_t port;
+	int server = world_server(v4, &port);
+
+	from = open_with(v4, server, port);
+	world.caps = TX_CSUM | TX_USO;
+	for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+		reply(server, &from, big + at, lens[i]);
+		at += lens[i];
+	}
+	world_expect(sizeof(expected) / sizeof(expected[0]));
+	at = 0;
+	for (size_t i = 0; i < world.n; i++) {
+		assert_int_equal(world.frames[i].len, headers + expected[i].len);
+		assert_int_equal(world.frames[i].offload.gso_size, expected[i].gso_size);
+		assert_memory_equal(world.frames[i].bytes + headers, big + at, expected[i].len);
+		at += expected[i].len;
+	}
+	close(server);
+}
+
+/* Neither what another peer says nor what is marked otherwise joins a run. */
+static void datagrams_that_differ_go_by_themselves(void **state)
+{
+	bool v4 = ((const struct version *)*state)->v4;
+	int tos = 0x20, server, other;
+	struct sockaddr_storage from;
+	uint16_t port, second;
+
+	server = world_server(v4, &port);
+	other = world_server(v4, &second);
+	from = open_with(v4, server, port);
+	open_with(v4, other, second);
+	world.caps = TX_CSUM | TX_USO;
+	reply(server, &from, big, 100);
+	reply(other, &from, big, 100);
+	reply(server, &from, big, 100);
+	setsockopt(server, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TOS : IPV6_TCLASS, &tos,
+		   sizeof(tos));
+	reply(server, &from, big, 100);
+	world_expect(4);
+	for (unsigned int i = 0; i < 4; i++)
+		assert_int_equal(world.frames[i].offload.gso_size, 0);
+	close(server);
+	close(other);
+}
+
 static void a_silent_flow_ends(void **state)
 {
 	bool v4 = ((const struct version *)*state)->v4;
@@ -424,6 +481,8 @@ int main(void)
 		BOTH(nothing_is_lost_when_the_guest_is_slow),
 		BOTH(the_checksum_is_left_to_a_guest_that_takes_that),
 		BOTH(a_run_goes_whole_to_a_guest_that_cuts),
+		BOTH(datagrams_that_are_alike_go_as_a_run),
+		BOTH(datagrams_that_differ_go_by_themselves),
 		BOTH(a_silent_flow_ends),
 		BOTH(an_answered_flow_lives_longer),
 		BOTH(too_many_peers_drop_the_oldest),
