@@ -88,6 +88,10 @@ int shards_listen_ns(struct runtime *rt, uint8_t proto, int fd, uint16_t target,
 /* Makes such a socket, bound to loopback in the calling thread's namespace. A descriptor or -errno.
  * Any thread. */
 int shards_ns_socket(uint8_t proto, enum ip_version version, uint16_t port);
+/* Adds the host's ports that flows of the guest hold by their own UDP sockets to a bit set of
+ * 65536.
+ */
+void shards_own_udp(const struct runtime *rt, uint64_t *ports) ON_CONTROL;
 void shards_unlisten(struct runtime *rt, struct listener *listener) ON_CONTROL;
 /* Closes all: the ports are free for others at once. */
 void shards_unlisten_all(struct runtime *rt) ON_CONTROL;

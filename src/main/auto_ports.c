@@ -81,10 +81,17 @@ static void follow(struct auto_ports *ports, uint8_t proto, const struct port_se
 
 void auto_ports_look(struct auto_ports *ports)
 {
+	struct port_set own = { 0 };
 	struct listening found;
 
+	/* A socket that comes or goes while the kernel lists them is ours before or after. */
+	if (ports->direction.own_udp)
+		ports->direction.own_udp(ports->direction.arg, &own);
 	if (port_scan_run(ports->scan, &found) < 0)
 		return;
+	if (ports->direction.own_udp)
+		ports->direction.own_udp(ports->direction.arg, &own);
+	port_set_subtract(&found.udp, &own);
 	want(&found.tcp, ports->direction.tcp, ports->own ? &ports->own->tcp : NULL);
 	want(&found.udp, ports->direction.udp, ports->own ? &ports->own->udp : NULL);
 	follow(ports, IPPROTO_TCP, &found.tcp, &ports->open.tcp, &ports->refused.tcp);

@@ -27,6 +27,9 @@ struct auto_direction {
 	 */
 	int (*open)(void *arg, uint8_t proto, uint16_t port);
 	void (*close)(void *arg, uint8_t proto, uint16_t port);
+	/* Adds what else are our own UDP sockets where to look; asked before and after. May be
+	 * NULL. */
+	void (*own_udp)(void *arg, struct port_set *ports);
 	void *arg;
 	const char *where; /* for log lines: "on the host", "in the namespace" */
 };

@@ -159,9 +159,8 @@ int ns_ports_new(struct ns_ports **out, struct runtime *rt, struct ns_thread *th
 	note_rules(&ports->on_host, IPPROTO_UDP, &config->udp_in);
 	*out = ports;
 	error = config->no_tcp ? 0 : open_rules(ports, IPPROTO_TCP, &config->tcp_out);
-	if (!error && config->udp_out.n_maps)
-		log_warning(
-			"UDP ports of the namespace (-U) are not in this build: none is forwarded");
+	if (!error && !config->no_udp)
+		error = open_rules(ports, IPPROTO_UDP, &config->udp_out);
 	return error;
 }
 
@@ -196,19 +195,27 @@ static void close_port(void *arg, uint8_t proto, uint16_t port)
 	note(&ports->in_ns, proto, port, false);
 }
 
+static void own_udp(void *arg, struct port_set *set)
+{
+	const struct ns_ports *ports = arg;
+
+	role_is_control();
+	shards_own_udp(ports->rt, set->bits);
+}
+
 int ns_ports_follow(struct ns_ports *ports, struct control *control)
 {
 	const struct config *config = ports->rt->config;
-	static const struct port_rules no_udp = { .mode = PORTS_NONE };
 	struct auto_direction out = { .tcp = &config->tcp_out,
-				      .udp = &no_udp,
+				      .udp = &config->udp_out,
 				      .open = open_port,
 				      .close = close_port,
+				      .own_udp = own_udp,
 				      .arg = ports,
 				      .where = "in the namespace" };
 	int error;
 
-	if (config->tcp_out.mode != PORTS_AUTO)
+	if (config->tcp_out.mode != PORTS_AUTO && config->udp_out.mode != PORTS_AUTO)
 		return 0;
 	for (unsigned int i = 0; i < 2; i++)
 		ports->opened[i] = calloc(PORTS, sizeof(*ports->opened[i]));

@@ -74,6 +74,33 @@ void dgram_timer(struct shard *shard, struct flow *flow)
 	wheel_arm(&shard->wheel, &flow->timer, due);
 }
 
+/* Of our own sockets -U auto must not think that they are services. */
+static void note_port(struct shard *shard, struct flow *flow)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(sa);
+	struct endpoint e;
+
+	if (flow->key.proto != FLOW_UDP || shard->rt->config->udp_out.mode != PORTS_AUTO)
+		return;
+	if (getsockname(flow->fd, (struct sockaddr *)&sa, &len) || !endpoint_of(&sa, &e))
+		return;
+	flow->dgram.own_port = e.port;
+	atomic_fetch_add_explicit(&shard->rt->udp_ports->own[e.port], 1, memory_order_relaxed);
+}
+
+static void close_socket(struct shard *shard, struct flow *flow)
+{
+	_Atomic uint16_t *own = &shard->rt->udp_ports->own[flow->dgram.own_port];
+
+	if (flow->fd >= 0)
+		close(flow->fd);
+	if (flow->dgram.own_port)
+		atomic_fetch_sub_explicit(own, 1, memory_order_relaxed);
+	flow->dgram.own_port = 0;
+	flow->fd = -1;
+}
+
 void dgram_close(struct shard *shard, struct flow *flow)
 {
 	if (flow->closed)
@@ -82,9 +109,7 @@ void dgram_close(struct shard *shard, struct flow *flow)
 	dgram_inbox_forget(shard, flow);
 	peers_drop(shard, flow);
 	list_remove(&flow->dgram.port_link);
-	if (flow->fd >= 0)
-		close(flow->fd);
-	flow->fd = -1;
+	close_socket(shard, flow);
 	flow_close(shard, flow);
 }
 
@@ -104,6 +129,8 @@ static int make_socket(struct shard *shard, struct flow *flow)
 						: udp_socket(shard, &flow->key);
 	if (flow->fd < 0)
 		note_refusal(shard, flow->fd);
+	else
+		note_port(shard, flow);
 	return flow->fd < 0 ? -1 : 0;
 }
 
@@ -125,10 +152,8 @@ static void init(struct shard *shard, struct flow *flow, struct udp_port *port)
 
 static void give_back(struct shard *shard, struct flow *flow)
 {
-	if (flow->fd >= 0)
-		close(flow->fd);
+	close_socket(shard, flow);
 	list_remove(&flow->dgram.port_link);
-	flow->fd = -1;
 	flow_give(shard, flow);
 }
 
@@ -288,8 +313,7 @@ static bool own_socket(struct shard *shard, struct flow *flow)
 	if (!shard_watch(shard, flow))
 		return true;
 	count_drop(&shard->counters, DROP_SOCKET);
-	close(flow->fd);
-	flow->fd = -1;
+	close_socket(shard, flow);
 	return false;
 }
 

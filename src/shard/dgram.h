@@ -55,6 +55,9 @@ struct runtime;
  * threads. 0 or -errno. */
 int udp_listen(struct runtime *rt, const struct port_map *map, uint16_t port,
 	       struct udp_listener **out);
+/* A bound socket of the namespace, for the host's port; fd is the shards' from now on, also if this
+ * fails. */
+int udp_listen_ns(struct runtime *rt, int fd, uint16_t target, struct udp_listener **out);
 void udp_unlisten(struct runtime *rt, struct udp_listener *listener);
 /* Its socket is readable; level-triggered. */
 void udp_listener_event(struct shard *shard, struct udp_listener *listener);

@@ -147,6 +147,10 @@ void outboxes_free(struct dgrams *d);
 void outbox_add(struct shard *shard, struct flow *flow, int fd, int8_t *df, struct frame *frame,
 		const struct dgram_route *route);
 
+/* Appends control data to a message that has room for it: of IPv6 for what len bytes may need. */
+void dgram_put_route(struct msghdr *msg, const struct dgram_route *route, size_t len);
+void dgram_put_segment(struct msghdr *msg, uint16_t segment);
+
 /* dgram_recv.c. */
 int dgram_inbox_init(struct dgrams *d);
 void dgram_inbox_free(struct dgrams *d);
@@ -200,8 +204,11 @@ struct udp_listener {
 	struct ip_addr addr; /* bound to; unset: any */
 	char ifname[IFNAMSIZ];
 	uint16_t target; /* the guest's port */
+	bool outward;	 /* it is in the namespace, and target the host's port */
+	uint64_t serial; /* of this use of the entry; the table finds spliced flows by it */
 	int8_t df;
 	struct list port_link; /* among those of its port */
+	struct list splices;   /* its spliced flows */
 	struct list stalled;
 	struct udp_listener *next;     /* among the spare ones; control's */
 	struct udp_listener *next_all; /* among all that were ever made; control's */
@@ -217,8 +224,10 @@ struct udp_port {
 
 struct udp_ports {
 	struct udp_port port[65536];
-	struct udp_listener *spare; /* control's, and so is what follows */
+	_Atomic uint16_t own[65536]; /* by the host's port: sockets of flows; written by shards */
+	struct udp_listener *spare;  /* control's, and so is what follows */
 	struct udp_listener *all;
+	uint64_t serial;
 };
 
 int udp_ports_init(struct runtime *rt);

@@ -335,8 +335,14 @@ bool dgram_inbox_deliver(struct shard *shard)
 	struct dgram_inbox *in = dgrams_of(shard)->in;
 
 	for (; in->at < in->n; in->at++, in->begun = false) {
-		size_t len = in->headers[in->at].msg_len;
+		size_t len;
 
+		if (!in->begun && in->listener)
+			in->at += splice_udp_take(shard, in->listener, in->headers + in->at,
+						  in->n - in->at);
+		if (in->at == in->n)
+			break;
+		len = in->headers[in->at].msg_len;
 		if (!in->begun && !begin(shard, in))
 			continue;
 		if (!in->to)

@@ -148,7 +148,7 @@ static void put_route6(struct msghdr *msg, const struct dgram_route *route, size
 		put_control_int(msg, IPPROTO_IPV6, IPV6_DONTFRAG, 1);
 }
 
-static void put_route(struct msghdr *msg, const struct dgram_route *route, size_t len)
+void dgram_put_route(struct msghdr *msg, const struct dgram_route *route, size_t len)
 {
 	if (ip_is_v4(&route->dst.addr))
 		put_route4(msg, route);
@@ -156,7 +156,7 @@ static void put_route(struct msghdr *msg, const struct dgram_route *route, size_
 		put_route6(msg, route, len);
 }
 
-static void put_segment(struct msghdr *msg, uint16_t segment)
+void dgram_put_segment(struct msghdr *msg, uint16_t segment)
 {
 	put_control(msg, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof(segment));
 }
@@ -216,7 +216,7 @@ static void send_apart(struct shard *shard, struct outbox *box, unsigned int i)
 		box->flow->dgram.segment_max = (uint16_t)(m->segment - 1);
 	msg.msg_iov = iov;
 	msg.msg_controllen = 0;
-	put_route(&msg, &m->route, m->segment);
+	dgram_put_route(&msg, &m->route, m->segment);
 	msg.msg_control = msg.msg_controllen ? msg.msg_control : NULL;
 	for (uint32_t sent = 0; sent < m->n; sent++) {
 		msg.msg_iovlen = cut(&at, &left, iov, m->segment);
@@ -266,9 +266,9 @@ static void finish_headers(struct outbox *box)
 		msg->msg_namelen = sockaddr_of(&m->route.dst, m->route.scope, &box->names[i]);
 		msg->msg_iov = box->iov + m->iov;
 		msg->msg_iovlen = end - m->iov;
-		put_route(msg, &m->route, m->n > 1 ? m->segment : m->len);
+		dgram_put_route(msg, &m->route, m->n > 1 ? m->segment : m->len);
 		if (m->n > 1)
-			put_segment(msg, m->segment);
+			dgram_put_segment(msg, m->segment);
 		if (!msg->msg_controllen)
 			msg->msg_control = NULL;
 	}

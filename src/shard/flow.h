@@ -11,6 +11,7 @@
 #include "list.h"
 #include "pollee.h"
 #include "splice.h"
+#include "splice_udp.h"
 #include "tcp.h"
 #include "wheel.h"
 
@@ -34,6 +35,7 @@ struct dgram {
 	unsigned int oif;	   /* the device that the user named for what leaves; 0: none */
 	uint16_t segment_max;	   /* runs of longer datagrams were refused by the kernel */
 	int8_t df;		   /* what the own socket does with DF; -1: not set yet */
+	uint16_t own_port;	   /* the own socket's, where that is of interest; 0: none */
 	bool group;		   /* wrote to a group: anyone may answer */
 	bool answered;		   /* something came back: the longer time-out holds */
 	uint64_t last_us;
@@ -69,6 +71,7 @@ struct flow {
 		struct tcp tcp;
 		struct dgram dgram;
 		struct splice splice;
+		struct splice_udp splice_udp;
 	};
 
 	struct cds_wfcq_node reclaim_node; /* on the way back */

@@ -161,7 +161,7 @@ int shards_listen_ns(struct runtime *rt, uint8_t proto, int fd, uint16_t target,
 		     struct listener **out)
 {
 	struct listener *listener = take_listener(rt);
-	int ret = proto == IPPROTO_TCP ? 0 : -EPROTONOSUPPORT;
+	int ret;
 
 	if (!listener) {
 		close(fd);
@@ -169,8 +169,12 @@ int shards_listen_ns(struct runtime *rt, uint8_t proto, int fd, uint16_t target,
 	}
 	atomic_store(&listener->target, target);
 	atomic_store(&listener->outward, true);
-	listener->fd = fd;
-	ret = ret ? ret : watch(rt, listener, true, target);
+	if (proto == IPPROTO_UDP) {
+		ret = udp_listen_ns(rt, fd, target, &listener->udp);
+	} else {
+		listener->fd = fd;
+		ret = watch(rt, listener, true, target);
+	}
 	if (ret) {
 		shards_unlisten(rt, listener);
 		return ret;

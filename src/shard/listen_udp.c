@@ -8,10 +8,17 @@
 
 #include <errno.h>
 #include <net/if.h>
+#include <netinet/udp.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+
+#define RECV_BUFFER (1 << 20)
 
 int udp_ports_init(struct runtime *rt)
 {
@@ -43,6 +50,14 @@ void udp_ports_free(struct runtime *rt)
 	}
 	munmap(rt->udp_ports, sizeof(struct udp_ports));
 	rt->udp_ports = NULL;
+}
+
+void shards_own_udp(const struct runtime *rt, uint64_t *ports)
+{
+	for (unsigned int port = 0; port < 65536; port++) {
+		if (atomic_load_explicit(&rt->udp_ports->own[port], memory_order_relaxed))
+			ports[port / 64] |= UINT64_C(1) << port % 64;
+	}
 }
 
 struct udp_port *udp_port_find(const struct runtime *rt, uint16_t port)
@@ -198,6 +213,9 @@ static struct udp_listener *take_listener(struct runtime *rt)
 	if (!listener)
 		return NULL;
 	listener->pollee.kind = POLL_UDP_LISTENER;
+	listener->outward = false;
+	listener->serial = ++ports->serial;
+	list_init(&listener->splices);
 	atomic_store(&listener->fd, -1);
 	list_init(&listener->port_link);
 	list_init(&listener->stalled);
@@ -218,12 +236,14 @@ static int publish(struct udp_port *port, struct shard *shard, struct udp_listen
 
 	if (epoll_ctl(shard->epoll_fd, EPOLL_CTL_ADD, fd, &ev))
 		return -errno;
+	atomic_store(&listener->shard, shard);
+	atomic_store(&listener->fd, fd);
+	if (listener->outward)
+		return 0;
 	if (!atomic_load_explicit(&port->shard, memory_order_relaxed)) {
 		list_init(&port->listeners);
 		list_init(&port->flows);
 	}
-	atomic_store(&listener->shard, shard);
-	atomic_store(&listener->fd, fd);
 	list_append(&port->listeners, &listener->port_link);
 	atomic_store_explicit(&port->shard, shard, memory_order_release);
 	return 0;
@@ -235,7 +255,7 @@ static int add(struct runtime *rt, struct udp_listener *listener, int fd)
 	struct shard *shard = atomic_load_explicit(&port->shard, memory_order_relaxed);
 	int ret;
 
-	if (!shard)
+	if (!shard || listener->outward)
 		shard = shard_of(rt, listener->target);
 	role_is_reader();
 	shard_enter(shard);
@@ -273,9 +293,38 @@ int udp_listen(struct runtime *rt, const struct port_map *map, uint16_t port,
 	return 0;
 }
 
+int udp_listen_ns(struct runtime *rt, int fd, uint16_t target, struct udp_listener **out)
+{
+	static const int one = 1, size = RECV_BUFFER;
+	struct udp_listener *listener = take_listener(rt);
+	int ret = -ENOMEM;
+
+	if (listener) {
+		listener->target = target;
+		listener->outward = true;
+		setsockopt(fd, IPPROTO_UDP, UDP_GRO, &one, sizeof(one));
+		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+		ret = add(rt, listener, fd);
+		if (ret < 0)
+			give_listener(rt, listener);
+	}
+	if (ret < 0)
+		close(fd);
+	else
+		*out = listener;
+	return ret;
+}
+
 /* Inside the shard. The other listeners of the port, if there are any, find their flows anew. */
 static void withdraw(struct udp_port *port, struct shard *shard, struct udp_listener *listener)
 {
+	while (!list_is_empty(&listener->splices))
+		splice_udp_close(shard,
+				 LIST_ENTRY(listener->splices.next, struct flow, splice_udp.link));
+	if (listener->outward) {
+		close(atomic_exchange(&listener->fd, -1));
+		return;
+	}
 	while (!list_is_empty(&port->flows))
 		dgram_close(shard, LIST_ENTRY(port->flows.next, struct flow, dgram.port_link));
 	list_remove(&listener->port_link);
@@ -365,6 +414,10 @@ void udp_listener_event(struct shard *shard, struct udp_listener *listener)
 
 	if (fd < 0 || atomic_load(&listener->shard) != shard)
 		return; /* an event of before it was closed */
+	if (listener->outward) {
+		splice_udp_event(shard, listener);
+		return;
+	}
 	port = &shard->rt->udp_ports->port[listener->target];
 	dgram_relay_errors(shard, fd,
 			   list_is_empty(&port->flows)

@@ -147,8 +147,8 @@ bool shard_give_flow(struct shard *shard, struct flow *flow, unsigned int owner)
 
 static void run_flow(struct shard *shard, struct flow *flow)
 {
-	if (flow->key.proto == FLOW_SPLICE) {
-		splice_run(shard, flow);
+	if (flow->key.proto == FLOW_SPLICE || flow->key.proto == FLOW_SPLICE_UDP) {
+		(flow->key.proto == FLOW_SPLICE ? splice_run : splice_udp_run)(shard, flow);
 		return;
 	}
 	bool room = flow->key.proto == FLOW_TCP ? tcp_run(shard, flow) : dgram_run(shard, flow);
@@ -352,6 +352,8 @@ static void run_timers(struct shard *shard)
 			tcp_timer(shard, flow);
 		else if (flow->key.proto == FLOW_SPLICE)
 			splice_timer(shard, flow);
+		else if (flow->key.proto == FLOW_SPLICE_UDP)
+			splice_udp_timer(shard, flow);
 		else
 			dgram_timer(shard, flow);
 	}
@@ -761,6 +763,8 @@ static void reset_flows(struct shard *shard)
 			tcp_abort(shard, flow, false);
 		else if (flow->key.proto == FLOW_SPLICE)
 			splice_abort(shard, flow);
+		else if (flow->key.proto == FLOW_SPLICE_UDP)
+			splice_udp_close(shard, flow);
 		else
 			dgram_close(shard, flow);
 	}

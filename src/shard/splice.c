@@ -30,6 +30,10 @@ int splicer_init(struct shard *shard)
 
 	if (!splicer)
 		return -ENOMEM;
+	if (splice_udp_init(&splicer->udp)) {
+		free(splicer);
+		return -ENOMEM;
+	}
 	list_init(&splicer->starved);
 	list_init(&splicer->ended);
 	shard->splicer = splicer;
@@ -41,6 +45,7 @@ void splicer_free(struct shard *shard)
 	if (!shard->splicer)
 		return;
 	splice_pipes_free(shard->splicer);
+	splice_udp_free(shard->splicer->udp);
 	free(shard->splicer);
 	shard->splicer = NULL;
 }
@@ -377,6 +382,9 @@ void splice_turn(struct shard *shard)
 	atomic_store_explicit(&splicer->refilled, false, memory_order_seq_cst);
 	list_init(&starved);
 	list_splice(&starved, &splicer->starved);
-	while ((node = list_take(&starved)))
-		begin(shard, LIST_ENTRY(node, struct flow, touched));
+	while ((node = list_take(&starved))) {
+		struct flow *flow = LIST_ENTRY(node, struct flow, touched);
+
+		(flow->key.proto == FLOW_SPLICE ? begin : splice_udp_resume)(shard, flow);
+	}
 }

@@ -15,6 +15,7 @@ struct splicer {
 	_Atomic uint32_t heavy; /* busy connections; written by the shard, read by others */
 
 	/* The shard's. */
+	struct splice_udp_area *udp; /* owned */
 	struct list starved; /* flows that wait for a socket of the namespace, through touched */
 	struct list ended;   /* entries that events of this turn may still name, through touched */
 	int pipes[PIPES_KEPT][2];
