@@ -28,6 +28,8 @@ static const char usage[] =
 	"  -S BYTES      datagram's payload (udp, default 1400), request (trans, default 1)\n"
 	"  -A BYTES      response (trans, default 1)\n"
 	"  -x            a new connection for each request (trans)\n"
+	"  -V            compare every byte received (bulk), not some of each piece\n"
+	"  -G            receive datagrams as the kernel joins them (udp)\n"
 	"  -b FILE       write the bytes received in each 10 ms (bulk)\n";
 
 static const struct load_kind {
@@ -109,7 +111,7 @@ static bool take_options(int argc, char **argv, struct load_options *options)
 {
 	int letter;
 
-	while ((letter = getopt(argc, argv, "lc:p:srn:t:o:R:S:A:xb:")) != -1) {
+	while ((letter = getopt(argc, argv, "lc:p:srn:t:o:R:S:A:xb:VG")) != -1) {
 		switch (letter) {
 		case 'l':
 			options->listen = true;
@@ -147,6 +149,12 @@ static bool take_options(int argc, char **argv, struct load_options *options)
 			break;
 		case 'x':
 			options->reconnect = true;
+			break;
+		case 'V':
+			options->verify = true;
+			break;
+		case 'G':
+			options->gro = true;
 			break;
 		case 'b':
 			options->bins_path = optarg;

@@ -18,6 +18,8 @@ struct load_options {
 	bool listen;
 	bool send, recv;	  /* bulk, udp: which way; both is full duplex */
 	bool reconnect;		  /* trans: a new connection for each request */
+	bool verify;		  /* bulk: compare every byte, not just some */
+	bool gro;		  /* udp: let the kernel join what is received */
 	struct sockaddr_in6 addr; /* to connect to; listeners take any address */
 	unsigned int n_flows;
 	double seconds, omit; /* measured time, and what is left out before it */

@@ -5,6 +5,7 @@
  * the rate only what came in the measured time, which begins with its first byte.
  */
 #include "load.h"
+#include "pattern.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -21,11 +22,13 @@
 #define LISTENER UINT32_MAX
 #define DRAIN_NS (5 * NS_PER_S) /* how long a receiver waits for what is under way */
 #define START_NS (10 * NS_PER_S)
+#define CHECKED	 16 /* bytes */
 
 struct bulk_flow {
 	int fd;
 	bool send_open, recv_open;
-	uint64_t n_window; /* bytes in the measured time */
+	uint64_t n_sent, n_recv;
+	uint64_t n_window; /* bytes received in the measured time */
 };
 
 struct bulk {
@@ -37,12 +40,14 @@ struct bulk {
 	int64_t first_ns, last_ns;    /* of bytes received; 0 while there is none */
 	int64_t longest_gap_ns;
 	unsigned int n_gaps;
+	uint64_t n_damaged; /* pieces that are not what was sent */
 	uint64_t n_recv, n_sent, n_window;
 	uint64_t *bins;
 	struct bulk_flow flows[LOAD_FLOWS_MAX];
 };
 
-static uint8_t buffer[CHUNK];
+/* Sent from any offset of its first period on; received into room. */
+static uint8_t pattern[2 * PATTERN_PERIOD + CHUNK], room[CHUNK];
 
 static void add_flow(struct bulk *bulk, int fd)
 {
@@ -110,11 +115,23 @@ static void count_received(struct bulk *bulk, struct bulk_flow *flow, uint64_t n
 		bulk->bins[at / BIN_NS] += n;
 }
 
+/* The first and the last bytes of what came, or all of it. */
+static void check(struct bulk *bulk, struct bulk_flow *flow, size_t n)
+{
+	size_t end = n > CHECKED && !bulk->options->verify ? CHECKED : n;
+
+	if (!pattern_matches(pattern, room, end, flow->n_recv) ||
+	    !pattern_matches(pattern, room + n - end, end, flow->n_recv + n - end))
+		bulk->n_damaged++;
+	flow->n_recv += n;
+}
+
 static void flow_recv(struct bulk *bulk, struct bulk_flow *flow)
 {
-	ssize_t n = recv(flow->fd, buffer, sizeof(buffer), 0);
+	ssize_t n = recv(flow->fd, room, sizeof(room), 0);
 
 	if (n > 0) {
+		check(bulk, flow, (size_t)n);
 		count_received(bulk, flow, (uint64_t)n);
 	} else if (n == 0) {
 		flow->recv_open = false;
@@ -145,11 +162,13 @@ static void flow_send(struct bulk *bulk, struct bulk_flow *flow)
 	}
 	if (!may_send(bulk))
 		return;
-	n = send(flow->fd, buffer, sizeof(buffer), 0);
-	if (n > 0)
+	n = send(flow->fd, pattern + flow->n_sent % PATTERN_PERIOD, CHUNK, 0);
+	if (n > 0) {
 		bulk->n_sent += (uint64_t)n;
-	else if (n < 0 && errno != EAGAIN && errno != EINTR)
+		flow->n_sent += (uint64_t)n;
+	} else if (n < 0 && errno != EAGAIN && errno != EINTR) {
 		load_die("send");
+	}
 }
 
 /* Whether nothing more is to be waited for: all is closed, or the time has long passed. */
@@ -239,14 +258,16 @@ static void write_bins(const struct bulk *bulk)
 static int report(const struct bulk *bulk)
 {
 	bool all = bulk->n_flows == bulk->options->n_flows;
+	bool ok = all && !bulk->n_damaged && (!bulk->options->recv || bulk->n_recv);
 
 	printf("{\"ok\": %s, \"whole\": %s, \"sent\": %llu, \"received\": %llu, \"window\": %llu, "
-	       "\"seconds\": %.3f, \"longest_gap_ms\": %.3f, \"gaps\": %u, \"fairness\": %.4f}\n",
-	       all && (!bulk->options->recv || bulk->n_recv) ? "true" : "false",
-	       bulk->n_open == 0 ? "true" : "false", (unsigned long long)bulk->n_sent,
-	       (unsigned long long)bulk->n_recv, (unsigned long long)bulk->n_window,
-	       bulk->options->seconds, (double)bulk->longest_gap_ns / 1e6, bulk->n_gaps,
-	       fairness(bulk));
+	       "\"seconds\": %.3f, \"longest_gap_ms\": %.3f, \"gaps\": %u, \"fairness\": %.4f, "
+	       "\"damaged\": %llu}\n",
+	       ok ? "true" : "false", bulk->n_open == 0 ? "true" : "false",
+	       (unsigned long long)bulk->n_sent, (unsigned long long)bulk->n_recv,
+	       (unsigned long long)bulk->n_window, bulk->options->seconds,
+	       (double)bulk->longest_gap_ns / 1e6, bulk->n_gaps, fairness(bulk),
+	       (unsigned long long)bulk->n_damaged);
 	return all ? 0 : 1;
 }
 
@@ -258,6 +279,7 @@ int load_bulk(const struct load_options *options)
 		load_die("memory");
 	if (options->bins_path && !(bulk->bins = calloc(BINS_MAX, sizeof(*bulk->bins))))
 		load_die("memory");
+	pattern_fill(pattern, sizeof(pattern));
 	bulk->options = options;
 	bulk->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (options->listen) {

@@ -2,10 +2,11 @@
 /*
  * Transactions: a request, its response, the next; over connections that stay, or a new one for
  * each (closed by a reset, so that no port waits). The client keeps a histogram of the times that
- * transactions took, each power of two in 32 parts: 3 % of error at most.
+ * transactions took.
  *
  * load_hold() is here too: connections that do nothing, to see what they cost.
  */
+#include "histogram.h"
 #include "load.h"
 
 #include <errno.h>
@@ -17,8 +18,6 @@
 #include <unistd.h>
 
 #define LISTENER   UINT32_MAX
-#define PARTS_LOG2 5
-#define SLOTS	   (64 << PARTS_LOG2)
 #define SIZE_LIMIT (64 * 1024)
 #define START_NS   (10 * NS_PER_S)
 
@@ -33,8 +32,8 @@ struct trans {
 	const struct load_options *options;
 	int epoll_fd, listen_fd;
 	int64_t begin_ns;
-	uint64_t n_all, n_window;
-	uint64_t slots[SLOTS];
+	uint64_t n_all;
+	struct histogram times; /* in the measured time */
 	struct trans_conn conns[2 * LOAD_FLOWS_MAX];
 };
 
@@ -49,35 +48,6 @@ static void fill_message(const char *head, size_t size)
 		memcpy(message, head, strlen(head));
 		memcpy(message + size - 4, "\r\n\r\n", 4);
 	}
-}
-
-static unsigned int slot_of(uint64_t ns)
-{
-	unsigned int exponent = 63U - (unsigned int)__builtin_clzll(ns | (1U << PARTS_LOG2));
-	unsigned int part =
-		(unsigned int)(ns >> (exponent - PARTS_LOG2)) & ((1U << PARTS_LOG2) - 1);
-
-	return (exponent << PARTS_LOG2) + part;
-}
-
-static double slot_us(unsigned int slot)
-{
-	unsigned int exponent = slot >> PARTS_LOG2;
-	double part = (double)(slot & ((1U << PARTS_LOG2) - 1)) + 0.5;
-
-	return (double)(1ULL << exponent) * (1 + part / (1U << PARTS_LOG2)) / 1e3;
-}
-
-static double percentile(const struct trans *trans, double share)
-{
-	uint64_t sum = 0;
-
-	for (unsigned int i = 0; i < SLOTS; i++) {
-		sum += trans->slots[i];
-		if (sum > 0 && (double)sum >= share * (double)trans->n_window)
-			return slot_us(i);
-	}
-	return 0;
 }
 
 static void client_connect(struct trans *trans, uint32_t number)
@@ -110,8 +80,7 @@ static void client_count(struct trans *trans, const struct trans_conn *conn)
 	trans->n_all++;
 	if (at < options->omit || at > options->omit + options->seconds)
 		return;
-	trans->n_window++;
-	trans->slots[slot_of((uint64_t)(now - conn->began_ns))]++;
+	histogram_add(&trans->times, (uint64_t)(now - conn->began_ns));
 }
 
 static void client_event(struct trans *trans, uint32_t number)
@@ -165,10 +134,10 @@ static int client(struct trans *trans)
 	}
 	printf("{\"ok\": %s, \"transactions\": %llu, \"window\": %llu, \"seconds\": %.3f, "
 	       "\"p50_us\": %.2f, \"p99_us\": %.2f}\n",
-	       trans->n_window ? "true" : "false", (unsigned long long)trans->n_all,
-	       (unsigned long long)trans->n_window, options->seconds, percentile(trans, 0.5),
-	       percentile(trans, 0.99));
-	return trans->n_window ? 0 : 1;
+	       trans->times.n ? "true" : "false", (unsigned long long)trans->n_all,
+	       (unsigned long long)trans->times.n, options->seconds,
+	       histogram_share_us(&trans->times, 0.5), histogram_share_us(&trans->times, 0.99));
+	return trans->times.n ? 0 : 1;
 }
 
 static void server_accept(struct trans *trans)
