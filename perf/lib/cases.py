@@ -22,6 +22,7 @@ class Case:
     size: int = 1400  # of a datagram or a request
     response: int = 1
     reconnect: bool = False
+    gro: bool = False  # the receiver of datagrams takes them as its kernel joins them
     rate: float = 0  # offered, bytes or datagrams a second; 0 for as fast as it goes
     congestion: str = "cubic"
 
@@ -47,6 +48,9 @@ def _udp():
         for size in (64, 1400):
             for direction in ("up", "down"):
                 yield Case(f"udp-{size}-{direction}-v{version}", "udp", 1, direction, version, size=size)
+    # Where the receiver's own cost would be the limit.
+    for size in (64, 1400):
+        yield Case(f"udp-{size}-up-gro", "udp", 1, "up", size=size, gro=True)
 
 
 def _trans():
@@ -72,6 +76,11 @@ def _steady():
     yield Case("fixed-tcp-down", "bulk", 8, "down", rate=250e6)
     yield Case("fixed-udp-up", "udp", 8, "up", rate=20000)
     yield Case("fixed-udp-down", "udp", 8, "down", rate=20000)
+    # Twice that: for two shards, beside the load above for one.
+    yield Case("fixed2-tcp-up", "bulk", 16, "up", rate=500e6)
+    yield Case("fixed2-tcp-down", "bulk", 16, "down", rate=500e6)
+    yield Case("fixed2-udp-up", "udp", 16, "up", rate=40000)
+    yield Case("fixed2-udp-down", "udp", 16, "down", rate=40000)
 
 
 def _still():
@@ -97,4 +106,4 @@ def fits(case, kind):
         return case.way in kind.ways
     if case.load in ("memory", "hold", "start"):
         return "daemon" in kind.ways and hasattr(kind, "background")
-    return case.way in kind.ways and (case.load != "udp" or "udp" in kind.ways)
+    return case.version in kind.versions and case.way in kind.ways and (case.load != "udp" or "udp" in kind.ways)

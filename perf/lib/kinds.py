@@ -14,6 +14,7 @@ import time
 from space import (GATEWAY4, GATEWAY6, HOST4, HOST6, SERVER4, SERVER6, Failure, read, wait_until)
 
 FLOOR = "perf/taploom-floor"
+VULOAD = "perf/taploom-vuload"
 TAPJOIN = "tests/tools/tapjoin"
 PORTS = (5001, 5002)  # the load's, forwarded where a case asks for that
 VETH4, VETH6 = "10.203.0", "fd00:203::"
@@ -27,6 +28,7 @@ class Kind:
     """One way to join; cases are run with those whose `ways` hold what they need."""
 
     ways = {"out", "fwd", "udp"}  # from the guest, forwarded ports, loopback ("lo"), datagrams; "daemon"
+    versions = (4, 6)
     transport = ""
 
     def __init__(self, label, build):
@@ -42,6 +44,10 @@ class Kind:
         four = {"out": SERVER4, "fwd": HOST4, "lo": "127.0.0.1"}
         six = {"out": SERVER6, "fwd": HOST6, "lo": "::1"}
         return (four if version == 4 else six)[way]
+
+    def guest_load(self, world, case):
+        """The command of a load generator that is the guest itself; None: a taploom-load in its namespace."""
+        return None
 
 
 def _veth(world, mtu):
@@ -154,6 +160,29 @@ class Stream(Daemon):
         return ["-q", "-P", f"{world.dir}/pid", *self.arguments(world, case)]
 
 
+class VhostUser(Daemon):
+    """vhost-user; taploom-vuload stands where a virtual machine would, with a number of queue pairs."""
+
+    ways = {"out", "udp"}
+    versions = (4,)
+    transport = "vhost-user"
+
+    def __init__(self, label, build, path, name=None, extra=(), pairs=1):
+        super().__init__(label, build, path, name, extra)
+        self.pairs = pairs
+
+    def join(self, world, case):
+        process = self.start(world, "-f", "-q", "--runas", "0", "--vhost-user", "-s", f"{world.dir}/socket",
+                             "-m", str(case.mtu), *self._forward(case))
+        self.wait_ready(lambda: f"{world.dir}/socket" in read(f"/proc/{process.pid}/net/unix"),
+                        "socket of " + self.label)
+        return [process.pid]
+
+    def guest_load(self, world, case):
+        return [os.path.join(self.build, VULOAD), case.load, "-U", f"{world.dir}/socket", "-a", HOST4, "-g", GATEWAY4,
+                "-q", str(self.pairs), "-m", str(case.mtu)]
+
+
 class Namespace(Daemon):
     """A tap device in the guest's namespace, opened and configured by the daemon."""
 
@@ -237,21 +266,37 @@ def time_start(kind, world, case):
     return took
 
 
-def all_kinds(taploom, build, peers, shards):
-    """Every kind that can run here. peers: (KIND, PATH) pairs beside those installed; shards: numbers to vary."""
+def _cpus(shards):
+    """Reader and control thread on the first CPU, the shards in turn on all of them."""
+    cpus = sorted(os.sched_getaffinity(0))
+    return ["--cpus", ",".join(str(cpus[i % len(cpus)]) for i in [0, 0, *range(shards)])]
+
+
+def _ours(taploom, build, number, pin):
+    """taploom by each of its transports. number: of shards, or None for its own choice."""
+    suffix = f"/{number}" if number else ""
+    extra = (["--shards", str(number)] if number else []) + (_cpus(number or 1) if pin else [])
+    yield Stream("taploom-stream" + suffix, build, taploom, extra=extra)
+    yield Namespace("taploom-ns" + suffix, build, taploom, extra=["--namespace", *extra])
+    # As many queue pairs as shards; one by default, as hypervisors have it.
+    yield VhostUser("taploom-vu" + suffix, build, taploom, extra=extra if number else ["--shards", "1", *extra],
+                    pairs=number or 1)
+
+
+def all_kinds(taploom, build, peers, shards, pin=False):
+    """Every kind that can run here. peers: (KIND, PATH) pairs beside those installed; shards: numbers to vary;
+    pin: each of taploom's threads to a CPU."""
     kinds = [Direct("direct", build), Floor("floor", build)]
     if shutil.which("socat"):
         kinds.append(Socat("socat", build))
     for number in shards or [None]:
-        suffix = f"/{number}" if number else ""
-        extra = ["--shards", str(number)] if number else []
-        kinds.append(Stream("taploom-stream" + suffix, build, taploom, extra=extra))
-        kinds.append(Namespace("taploom-ns" + suffix, build, taploom, extra=["--namespace", *extra]))
-    known = {"passt": Stream, "pasta": Namespace, "slirp4netns": Slirp}
-    installed = [(name, shutil.which(name)) for name in known if shutil.which(name)]
+        kinds += _ours(taploom, build, number, pin)
+    known = {"passt": Stream, "passt-vu": VhostUser, "pasta": Namespace, "slirp4netns": Slirp}
+    # An installed passt may be too old for vhost-user: that takes a --peer.
+    installed = [(name, shutil.which(name)) for name in known if name != "passt-vu" and shutil.which(name)]
     for name, path in installed + peers:
         if name not in known:
             raise Failure(f"--peer {name}: the kinds are {', '.join(known)}")
         label = name if (name, path) in installed else f"{name}@{os.path.basename(path)}"
-        kinds.append(known[name](label, build, os.path.realpath(path), name))
+        kinds.append(known[name](label, build, os.path.realpath(path), name.removesuffix("-vu")))
     return kinds

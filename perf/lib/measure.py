@@ -14,8 +14,9 @@ import signal
 import subprocess
 import time
 
-from kinds import PORTS, TAPJOIN, time_start
-from space import HOST4, Failure, World, cpu_seconds, listening, resident_kib, stop, tree, wait_until
+from kinds import PORTS, TAPJOIN, VULOAD, time_start
+from space import (HOST4, Failure, World, cpu_seconds, listening, resident_kib, stop, thread_seconds, tree,
+                   wait_until)
 
 LOAD = "perf/taploom-load"
 PORT = PORTS[0]
@@ -43,7 +44,7 @@ def _finish(process, seconds):
         stop(process)
         raise Failure("the load did not end") from None
     if process.returncode:
-        last = errors.decode(errors="replace").strip().splitlines()[-1:] or ["no word"]
+        last = (errors or out).decode(errors="replace").strip().splitlines()[-1:] or ["no word"]
         raise Failure(f"the load failed: {last[0]}")
     return out.decode()
 
@@ -73,6 +74,7 @@ class Ends:
 
     def __init__(self, world, kind, case):
         self.listener = world.server if case.way == "out" else world.guest
+        self.guest_load = kind.guest_load(world, case)
         self.client = {"out": world.guest, "fwd": world.server, "lo": world.host}[case.way]
         self.address = kind.target(case.way, case.version)
         # up is from the guest: what connects sends it if the guest connects.
@@ -93,7 +95,8 @@ def _run_pair(world, bench, case, ends, mode, client_flags, listener_flags):
     listener = world.start(ends.listener, bench.load, mode, "-l", *common, *listener_flags)
     protocol = "udp" if mode == "udp" else "tcp"
     wait_until(lambda: listening(listener.pid, PORT, protocol), 5, "the load's listener")
-    client = world.start(ends.client, bench.load, mode, "-c", ends.address, *common, *client_flags)
+    program = ends.guest_load or [bench.load, mode]
+    client = world.start(ends.client, *program, "-c", ends.address, *common, *client_flags)
     limit = bench.seconds + bench.omit + 25
     out = _finish_client(bench, client, limit)
     return out, "" if mode == "trans" else _finish(listener, limit)
@@ -124,7 +127,8 @@ def _run_bulk(world, bench, case, ends):
 def _run_udp(world, bench, case, ends):
     client, listener = ends.flags()
     options = ["-S", str(case.size)] + (["-R", str(case.rate)] if case.rate else [])
-    outs = _run_pair(world, bench, case, ends, "udp", client + options, listener + options)
+    gro = ["-G"] if case.gro else []
+    outs = _run_pair(world, bench, case, ends, "udp", client + options, listener + options + gro)
     received = _json(outs[0] if ends.client_receives else outs[1])
     sent = _json(outs[1] if ends.client_receives else outs[0])
     return {"rate": received["window"] / bench.seconds, "n": received["received"] / 1e6,
@@ -132,7 +136,7 @@ def _run_udp(world, bench, case, ends):
 
 
 def _run_trans(world, bench, case, ends):
-    if bench.neper and case.size == 1 and case.response == 1:
+    if bench.neper and not ends.guest_load and case.size == 1 and case.response == 1:
         return _run_neper(world, bench, case, ends)
     sizes = ["-S", str(case.size), "-A", str(case.response)] + ["-x"] * case.reconnect
     result = _json(_run_pair(world, bench, case, ends, "trans", sizes, sizes)[0])
@@ -206,7 +210,7 @@ def _measure(world, bench, case, kind, pids, strace):
     counter = Strace(world, pids) if strace and pids else None
     host = world.host if case.way != "fwd" and case.direction == "up" else world.server
     retrans = world.guest.tcp_counter(), host.tcp_counter()
-    cpu = cpu_seconds(pids)
+    cpu, threads = cpu_seconds(pids), thread_seconds(pids)
     if bench.recorder:
         bench.recorder.start(pids)
     try:
@@ -215,6 +219,7 @@ def _measure(world, bench, case, kind, pids, strace):
         if bench.recorder:
             bench.recorder.stop()
     result["cpu_s"] = cpu_seconds(pids) - cpu
+    result["threads_s"] = {name: seconds - threads.get(name, 0) for name, seconds in thread_seconds(pids).items()}
     n = result.pop("n")
     if pids and n:
         result["cpu"] = result["cpu_s"] / n
@@ -260,7 +265,7 @@ def check_machine(build):
         return "namespaces take root"
     if not os.path.exists("/dev/net/tun"):
         return "/dev/net/tun is missing"
-    for name in ("taploom", LOAD, TAPJOIN):
+    for name in ("taploom", LOAD, TAPJOIN, VULOAD):
         if not os.path.exists(os.path.join(build, name)):
             return f"{build} has no {name}: build it, or name another folder with --build"
     if not shutil.which("ip"):

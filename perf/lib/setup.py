@@ -29,9 +29,10 @@ def add_options(parser, seconds=5.0):
     parser.add_argument("--neper", metavar="DIR", 
                         help="where tcp_rr and tcp_crr are; default: PATH, else own generator")
     parser.add_argument("--peer", action="append", default=[], type=_peer, metavar="KIND=PATH",
-                        help="a further passt, pasta or slirp4netns")
+                        help="a further passt, passt-vu (vhost-user), pasta or slirp4netns")
     parser.add_argument("--kind", action="append", default=[], metavar="GLOB", help="kinds to run; default all")
     parser.add_argument("--shards", default="", metavar="LIST", help="run taploom with each of these: 1,2,4,8")
+    parser.add_argument("--pin", action="store_true", help="pin each of taploom's threads to a CPU")
     parser.add_argument("--cc", default="cubic", metavar="LIST",
                         help="congestion controls; TCP's cases again with each further one: cubic,bbr")
     parser.add_argument("--seconds", type=float, default=seconds, metavar="S",
@@ -44,7 +45,7 @@ def choose(options):
     every = all_cases(tuple(options.cc.split(",")))
     try:
         taploom = options.taploom or os.path.join(options.build, "taploom")
-        kinds = all_kinds(taploom, options.build, options.peer, shards)
+        kinds = all_kinds(taploom, options.build, options.peer, shards, options.pin)
     except Failure as failure:
         sys.exit(f"{sys.argv[0]}: {failure}")
     names = select([case.name for case in every], [] if getattr(options, "all", False) else options.case)

@@ -193,6 +193,18 @@ def cpu_seconds(pids):
     return total
 
 
+def thread_seconds(pids):
+    """{name: processor time} of the threads that are alive, those of one name added up."""
+    total = {}
+    for pid in pids:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                name = read(f"/proc/{pid}/task/{task}/comm").strip()
+                spent = int(read(f"/proc/{pid}/task/{task}/schedstat").split()[0])
+                total[name] = total.get(name, 0.0) + spent / 1e9
+    return total
+
+
 def resident_kib(pids):
     """Resident memory of the processes, shared pages of files included."""
     total = 0

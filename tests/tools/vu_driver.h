@@ -211,6 +211,17 @@ static inline bool drv_used(struct drv_ring *ring, uint32_t *id, uint32_t *len)
 	return true;
 }
 
+/* Whether the device has used a chain that was not taken yet. */
+static inline bool drv_pending(const struct drv_ring *ring)
+{
+	uint16_t flags;
+
+	if (!ring->packed)
+		return drv_load16(ring->device + 2) != ring->last_used;
+	flags = drv_load16(ring->desc + 16u * ring->last_used + 14);
+	return !(flags & 1u << 7) != ring->used_wrap && !(flags & 1u << 15) != ring->used_wrap;
+}
+
 static inline bool drv_passes(uint16_t event, uint16_t to, uint16_t from)
 {
 	return (uint16_t)(to - event - 1) < (uint16_t)(to - from);
@@ -251,6 +262,29 @@ static inline void drv_want_call(struct drv_ring *ring, bool wanted)
 			    (uint16_t)(wanted ? ring->last_used : ring->last_used - 1));
 	} else {
 		drv_store16(ring->driver, wanted ? 0 : 1);
+	}
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+/* Asks for one call when n more slots are used (at least 1); at once without event indices. */
+static inline void drv_want_call_after(struct drv_ring *ring, uint16_t n)
+{
+	uint16_t slot = (uint16_t)(ring->last_used + n - 1);
+	bool wrap = ring->used_wrap;
+
+	if (!ring->event_idx) {
+		drv_want_call(ring, true);
+		return;
+	}
+	if (ring->packed) {
+		if (slot >= ring->num) {
+			slot = (uint16_t)(slot - ring->num);
+			wrap = !wrap;
+		}
+		drv_store16(ring->driver, (uint16_t)(slot | (wrap ? 0x8000 : 0)));
+		drv_store16(ring->driver + 2, 2);
+	} else {
+		drv_store16(ring->driver + 4 + 2u * ring->num, slot);
 	}
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
