@@ -305,3 +305,16 @@ int netns_plan_apply(const struct netns_plan *plan, unsigned int ifindex, struct
 	*mac = a.mac;
 	return error;
 }
+
+int netns_lo_up(void)
+{
+	struct apply a = { .ifindex = LO_IFINDEX };
+	int error = nl_open(&a.nl);
+
+	error = error ? error : lo_up(&a);
+	nl_close(&a.nl);
+	if (error < 0)
+		log_error("Couldn't bring the loopback interface up in the namespace: %s",
+			  strerror(-error));
+	return error;
+}

@@ -255,7 +255,8 @@ int netns_plan_make(struct netns_plan *plan, const struct config *config, const 
 	plan->mac_set = config->ns_mac_set;
 	plan->mac = config->ns_mac;
 	plan->n_queues = n_queues;
-	plan->configure = config->config_net;
+	plan->hidden = config->splice_only;
+	plan->configure = config->config_net && !plan->hidden;
 	plan->ip6 = net->v[IP6].on && !config->family_off[IP6];
 	plan->mtu = config->mtu;
 	for (int v = 0; plan->configure && v < IP_VERSIONS; v++) {

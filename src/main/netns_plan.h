@@ -36,6 +36,7 @@ struct netns_plan {
 	unsigned int n_queues;
 	bool configure; /* the rest is carried out; else only the device is made, and lo brought up
 			 */
+	bool hidden;	/* --splice-only: the device is in a namespace that nobody enters */
 	bool ip6;	/* the namespace gets a link-local address */
 	uint32_t mtu;	/* 0: as the device has it */
 	struct plan_addr addrs[PLAN_MAX_ADDRS];
@@ -64,3 +65,7 @@ int netns_plan_copy_routes(struct netns_plan *plan, enum ip_version version, uns
  * used at once. mac receives the device's address. 0 or -errno, logged.
  */
 int netns_plan_apply(const struct netns_plan *plan, unsigned int ifindex, struct eth_addr *mac);
+
+/* Brings the loopback interface up in the namespace that the calling thread is in. 0 or -errno,
+ * logged. */
+int netns_lo_up(void);

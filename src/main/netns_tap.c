@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -166,11 +167,25 @@ static int message_recv(int socket_fd, struct tap_device *tap)
 	return 0;
 }
 
+/* The data plane has its device as always, but where nobody can see it. */
+static int hide_device(void)
+{
+	int error = netns_lo_up();
+
+	if (error == 0 && unshare(CLONE_NEWNET) < 0) {
+		error = -errno;
+		log_error("Couldn't make a network namespace: %s", strerror(-error));
+	}
+	return error;
+}
+
 _Noreturn static void child_main(const struct netns *ns, const struct netns_plan *plan,
 				 int socket_fd)
 {
 	struct tap_message message = { .error = netns_enter(ns) };
 
+	if (message.error == 0 && plan->hidden)
+		message.error = hide_device();
 	if (message.error == 0)
 		message.error = netns_tap_open(&message.tap, plan);
 	if (message.error == 0)

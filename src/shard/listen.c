@@ -257,7 +257,9 @@ static bool key_of(struct shard *shard, const struct sockaddr_storage *sa, uint1
 	if (!endpoint_of(sa, &peer) || !map_to_guest(net, &peer.addr, NULL, &key->peer))
 		return false;
 	key->peer_port = peer.port;
-	if (!map_guest_addr(net, ip_version_of(&key->peer), ip_is_link_local(&key->peer), &guest))
+	/* A link-local peer may write to any, if the guest has not shown a link-local one. */
+	if (!map_guest_addr(net, ip_version_of(&key->peer), ip_is_link_local(&key->peer), &guest) &&
+	    !map_guest_addr(net, ip_version_of(&key->peer), false, &guest))
 		return false;
 	key->guest = guest;
 	return true;
@@ -315,7 +317,8 @@ static void accepted(struct shard *shard, int fd, const struct sockaddr_storage 
 	struct flow_key key;
 	struct flow *flow;
 
-	if (shard->rt->config->no_tcp || !key_of(shard, sa, target, &key)) {
+	if (shard->rt->config->no_tcp || shard->rt->config->splice_only ||
+	    !key_of(shard, sa, target, &key)) {
 		refuse(shard, fd);
 		return;
 	}

@@ -370,7 +370,8 @@ struct flow *udp_listener_flow(struct shard *shard, struct udp_listener *listene
 	struct flow *flow, *there;
 	uint32_t hash;
 
-	if (!map_to_guest(net, &src->addr, &meta->local, &view.addr) ||
+	if (shard->rt->config->splice_only ||
+	    !map_to_guest(net, &src->addr, &meta->local, &view.addr) ||
 	    !guest_of(net, &view.addr, &key.guest)) {
 		count_drop(&shard->counters, DROP_FAMILY_OFF);
 		return NULL;

@@ -59,7 +59,7 @@ class NsGuest:
     the constructor returns.
     """
 
-    def __init__(self, case, *options, name="pasta", auto=False):
+    def __init__(self, case, *options, name="pasta", auto=False, runas="0"):
         self.case = case
         self.ns = netns.Namespace("g")
         case.cleanups.append(self.ns.delete)
@@ -67,7 +67,7 @@ class NsGuest:
         self.ns.sysctl("net.ipv6.conf.default.accept_dad", 0)
         none = () if auto else tuple(word for flag in "tuTU" if "-" + flag not in options for word in ("-" + flag, "none"))
         self.pid_file = case.path("pasta%d.pid" % len(case.daemons))
-        self.daemon = Daemon(case, (case.program(name), "-f", "--config-net", *map(str, options), *none, "--runas", "0",
+        self.daemon = Daemon(case, (case.program(name), "-f", "--config-net", *map(str, options), *none, "--runas", runas,
                                     "-P", self.pid_file, "--netns", "/run/netns/" + self.ns.name))
         case.daemons.append(self.daemon)
         wait_for(lambda: self._ready() or not self.daemon.running(), "the PID file is filled", 20)
