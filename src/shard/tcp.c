@@ -20,7 +20,7 @@ static void arm(struct shard *shard, struct flow *flow)
 	const struct tcp *tcp = &flow->tcp;
 	const uint64_t due[] = { tcp->rto_due_us,     tcp->tlp_due_us, tcp->reo_due_us,
 				 tcp->persist_due_us, tcp->poll_us,    tcp->idle_due_us,
-				 tcp->state_due_us };
+				 tcp->state_due_us,   tcp->ack_due_us };
 	uint64_t next = UINT64_MAX;
 
 	for (unsigned int i = 0; i < sizeof(due) / sizeof(due[0]); i++) {
@@ -233,7 +233,8 @@ static void take_events(struct flow *flow)
 
 	if (events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		tcp->bits &= ~(uint32_t)TCPB_DRAINED;
-	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) {
+	/* An edge tells all that is ready: of room only if some was lacking. */
+	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR) && tcp_is(tcp, TCPB_HOST_FULL)) {
 		tcp->bits &= ~(uint32_t)TCPB_HOST_FULL;
 		tcp->bits |= TCPB_WND_UPDATE;
 	}
@@ -312,7 +313,7 @@ static void finish(struct shard *shard, struct flow *flow)
 	flow->in_epoll = false;
 	tcp->state = TCPS_TIME_WAIT;
 	tcp->rto_due_us = tcp->tlp_due_us = tcp->reo_due_us = tcp->persist_due_us = tcp->poll_us =
-		tcp->idle_due_us = 0;
+		tcp->idle_due_us = tcp->ack_due_us = 0;
 	tcp->state_due_us = shard->now_us + TCP_TIME_WAIT_US;
 }
 
@@ -356,7 +357,8 @@ static void run_handshake(struct shard *shard, struct flow *flow)
 	flow->events = 0;
 	if (flow->tcp.state == TCPS_CONNECTING) {
 		if (events & (EPOLLERR | EPOLLHUP | EPOLLOUT)) {
-			int error = hostsock_error(flow->fd);
+			/* Writable, and nothing else: connected. */
+			int error = events & (EPOLLERR | EPOLLHUP) ? hostsock_error(flow->fd) : 0;
 
 			tcp_connected(shard, flow,
 				      error		  ? error
@@ -449,6 +451,15 @@ static void on_poll(struct shard *shard, struct flow *flow)
 	flow->tcp.bits &= ~(uint32_t)TCPB_HOST_FULL;
 }
 
+/* Nothing came to go with it: this flow's next ones don't wait. */
+static void on_ack(struct shard *shard, struct flow *flow)
+{
+	(void)shard;
+	flow->tcp.ack_due_us = 0;
+	flow->tcp.bits |= TCPB_ACK_NOW;
+	flow->tcp.bits &= ~(uint32_t)TCPB_PROMPT;
+}
+
 static void on_idle(struct shard *shard, struct flow *flow)
 {
 	tcp_abort(shard, flow, true);
@@ -473,6 +484,7 @@ static const struct deadline {
 	{ offsetof(struct tcp, poll_us), on_poll },
 	{ offsetof(struct tcp, idle_due_us), on_idle },
 	{ offsetof(struct tcp, state_due_us), on_state },
+	{ offsetof(struct tcp, ack_due_us), on_ack },
 };
 
 void tcp_timer(struct shard *shard, struct flow *flow)

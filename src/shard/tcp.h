@@ -38,6 +38,7 @@ enum tcp_state {
 
 enum tcp_bits {
 	TCPB_ACK_NOW = 1 << 0,	 /* an ACK must go out with this run */
+	TCPB_PROMPT = 1 << 27,	 /* the host answers the guest within TCP_ACK_DELAY_US */
 	TCPB_DRAINED = 1 << 1,	 /* the last peek found nothing more: wait for EPOLLIN */
 	TCPB_HOST_FULL = 1 << 2, /* the socket took less than offered: wait for EPOLLOUT */
 	TCPB_HOST_EOF = 1 << 3,	 /* the peer's FIN was read: fin_seq is valid */
@@ -128,6 +129,7 @@ struct tcp {
 	uint64_t poll_us;
 	uint64_t idle_due_us;
 	uint64_t state_due_us; /* of TIME_WAIT, of connecting */
+	uint64_t ack_due_us;   /* an acknowledgement waits for data to go with */
 	uint32_t poll_step_us;
 	uint32_t persist_step_us;
 

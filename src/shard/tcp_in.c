@@ -127,6 +127,7 @@ static void open_flow(struct shard *shard, struct flow *flow)
 	tcp->retries = 0;
 	tcp->snd_una = tcp->snd_nxt = tcp->sock_seq = tcp->peek_seq = tcp->iss + 1;
 	tcp->bits &= ~(uint32_t)TCPB_DRAINED;
+	tcp->bits |= TCPB_PROMPT;
 	tcp->idle_due_us = shard->now_us + TCP_IDLE_US;
 }
 
@@ -324,6 +325,27 @@ static void take_out_of_order(struct shard *shard, struct flow *flow, struct fra
 	}
 }
 
+/*
+ * The end of what an application said, as it seems, and the host has been answering at once: the
+ * acknowledgement waits a moment for the answer, and goes with it (RFC 9293 3.8.6.3).
+ */
+static bool may_wait(const struct tcp *tcp)
+{
+	uint32_t few = tcp->mss < 2048 ? tcp->mss : 2048;
+
+	return tcp_is(tcp, TCPB_PROMPT) && !tcp_is(tcp, TCPB_DSACK | TCPB_GUEST_FIN | TCPB_ECE) &&
+	       tcp->rcv_nxt - tcp->last_ack < few;
+}
+
+/* orderly: it was the next, and none was missing. */
+static void want_ack_of_data(struct shard *shard, struct tcp *tcp, bool orderly)
+{
+	if (!orderly || !may_wait(tcp))
+		want_ack(tcp);
+	else if (!tcp->ack_due_us)
+		tcp->ack_due_us = shard->now_us + TCP_ACK_DELAY_US;
+}
+
 /* RFC 9293 3.10.7.4, seventh step; the segment is acceptable. */
 static void take_payload(struct shard *shard, struct flow *flow, struct frame *frame,
 			 const struct tcp_header *h)
@@ -331,6 +353,7 @@ static void take_payload(struct shard *shard, struct flow *flow, struct frame *f
 	struct tcp *tcp = &flow->tcp;
 	uint32_t seq = h->seq;
 	bool fin = h->flags & TCP_FIN;
+	bool orderly = seq == tcp->rcv_nxt && !has_islands(tcp);
 
 	if (tcp_is(tcp, TCPB_GUEST_FIN)) { /* nothing can follow a FIN */
 		want_ack(tcp);
@@ -362,7 +385,7 @@ static void take_payload(struct shard *shard, struct flow *flow, struct frame *f
 	}
 	if (tcp->fin_ahead && tcp->guest_fin_seq == tcp->rcv_nxt && !tcp_is(tcp, TCPB_GUEST_FIN))
 		take_fin(tcp);
-	want_ack(tcp);
+	want_ack_of_data(shard, tcp, orderly);
 	/* Without SACK each segment out of order is answered by its own duplicate, which a sender
 	 * counts. */
 	if (seq != tcp->rcv_nxt && SEQ_GT(seq, tcp->rcv_nxt) && !tcp_is(tcp, TCPB_SACK))

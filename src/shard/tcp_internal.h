@@ -18,6 +18,7 @@
 #define TCP_PTO_MIN_US                                                                             \
 	40000u /* a busy machine keeps a guest waiting for longer than a wire would */
 #define TCP_DELAYED_ACK_US 50000u /* what a guest may wait for a second segment */
+#define TCP_ACK_DELAY_US   1000u  /* ours: an answer on the way is worth so much patience */
 #define TCP_RETRIES	   15	  /* as Linux' tcp_retries2 */
 #define TCP_SYN_RETRIES	   6
 #define TCP_IDLE_US	   (7440ull * 1000000) /* RFC 5382 REQ-5: at least 2 h 4 min */

@@ -156,6 +156,13 @@ static bool emit(struct shard *shard, uint16_t queue, const struct l3 *l3,
 	return true;
 }
 
+/* A segment went out that says how far the guest's data has come. */
+static void acknowledged(struct tcp *tcp)
+{
+	tcp->bits &= ~(uint32_t)TCPB_ACK_NOW;
+	tcp->ack_due_us = 0;
+}
+
 bool tcp_send_control(struct shard *shard, struct flow *flow, uint32_t seq, uint8_t flags)
 {
 	struct tcp_header h;
@@ -172,7 +179,7 @@ bool tcp_send_control(struct shard *shard, struct flow *flow, uint32_t seq, uint
 	if (!emit(shard, flow->queue, &l3, &h))
 		return false;
 	if (flags & TCP_ACK)
-		flow->tcp.bits &= ~(uint32_t)TCPB_ACK_NOW;
+		acknowledged(&flow->tcp);
 	if (flags & TCP_RST)
 		count_add(&shard->counters, COUNT_TCP_RESETS, 1);
 	return true;
@@ -321,7 +328,9 @@ static ssize_t send_range(struct shard *shard, struct flow *flow, uint32_t seq, 
 		tcp->peek_seq = seq + (uint32_t)n;
 	put_headers(&run, &burst, seq, (size_t)n, tcp->mss);
 	tx_burst_commit(shard->tx, &burst, (size_t)n, &run.offload);
-	tcp->bits &= ~(uint32_t)(TCPB_ACK_NOW | (seq == tcp->snd_nxt ? TCPB_CWR : 0));
+	acknowledged(tcp);
+	tcp->bits |= TCPB_PROMPT;
+	tcp->bits &= ~(uint32_t)(seq == tcp->snd_nxt ? TCPB_CWR : 0);
 	count_add(&shard->counters, COUNT_TCP_TX_BYTES, (uint64_t)n);
 	return n;
 }

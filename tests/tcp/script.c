@@ -305,6 +305,19 @@ static void compare(struct script *sc, const struct segment *s)
 		show_unexpected(sc, s, "there are more SACK blocks");
 }
 
+/* What may wait for data to go with it comes within this: the delay, and a tick of the wheel. */
+#define ACK_SOON_US (TCP_ACK_DELAY_US + WHEEL_TICK_US)
+
+/* Runs until something is sent, for at most so long. */
+static void await_segment(struct script *sc, uint64_t most_us)
+{
+	struct world *w = sc->w;
+	uint64_t until = w->shard->now_us + most_us;
+
+	while (!w->failed && sc->next_seen == sc->n_seen && world_next(w) <= until)
+		run_to(w, world_next(w));
+}
+
 /* see FLAGS [fields]: the next segment; PSH counts only if it is asked for. */
 static void do_see(struct script *sc)
 {
@@ -319,6 +332,7 @@ static void do_see(struct script *sc)
 	}
 	word = next_word(sc);
 	flags = flags_of(sc, word);
+	await_segment(sc, ACK_SOON_US);
 	if (sc->next_seen == sc->n_seen) {
 		fail(sc, "'%s' was expected, and nothing was sent", word);
 		return;
@@ -340,8 +354,7 @@ static void do_within(struct script *sc)
 	struct world *w = sc->w;
 	uint64_t from = w->shard->now_us, least = duration(sc), most = duration(sc);
 
-	while (!w->failed && sc->next_seen == sc->n_seen && world_next(w) <= from + most)
-		run_to(w, world_next(w));
+	await_segment(sc, most);
 	if (sc->next_seen == sc->n_seen)
 		fail(sc, "nothing was sent in time");
 	else if (sc->seen[sc->next_seen].at_us < from + least)
