@@ -126,12 +126,14 @@ struct flow *flow_publish(struct shard *shard, struct flow *flow)
 static void reclaimed(struct rcu_head *head)
 {
 	struct flow *flow = LIST_ENTRY(head, struct flow, reclaim);
-	struct shard *memory = flow->memory;
+	struct shard *memory;
 
 	RCU_NOTE_RECLAIM(flow);
+	memory = flow->memory;
 	cds_wfcq_node_init(&flow->reclaim_node);
 	RCU_NOTE_PUBLISH(flow);
 	cds_wfcq_enqueue(&memory->reclaim_head, &memory->reclaim_tail, &flow->reclaim_node);
+	RCU_NOTE_DONE();
 }
 
 void flow_give_home(struct shard *shard, struct flow *flow)

@@ -495,7 +495,7 @@ static bool poll_rings(struct shard *shard)
 	do {
 		if (has_work(shard))
 			return true;
-		__builtin_ia32_pause();
+		caa_cpu_relax();
 	} while (shard_clock_us() < end);
 	return false;
 }
