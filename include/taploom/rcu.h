@@ -35,12 +35,14 @@ void __tsan_release(void *addr);
 #define RCU_NOTE_LOOKUP(addr)  __tsan_acquire((void *)(addr))
 #define RCU_NOTE_RECLAIM(addr) (__tsan_acquire(&urcu_qsbr_gp), __tsan_acquire((void *)(addr)))
 #define RCU_NOTE_DONE()	       __tsan_release(&urcu_qsbr_gp)
+#undef rcu_assign_pointer
 #undef rcu_barrier
 #undef rcu_quiescent_state
 #undef rcu_thread_offline
-#define rcu_barrier()	      (urcu_qsbr_barrier(), __tsan_acquire(&urcu_qsbr_gp))
-#define rcu_quiescent_state() (__tsan_release(&urcu_qsbr_gp), urcu_qsbr_quiescent_state())
-#define rcu_thread_offline()  (__tsan_release(&urcu_qsbr_gp), urcu_qsbr_thread_offline())
+#define rcu_assign_pointer(p, v) __atomic_store_n(&(p), (v), __ATOMIC_RELEASE)
+#define rcu_barrier()		 (urcu_qsbr_barrier(), __tsan_acquire(&urcu_qsbr_gp))
+#define rcu_quiescent_state()	 (__tsan_release(&urcu_qsbr_gp), urcu_qsbr_quiescent_state())
+#define rcu_thread_offline()	 (__tsan_release(&urcu_qsbr_gp), urcu_qsbr_thread_offline())
 #else
 #define RCU_NOTE_PUBLISH(addr) ((void)(addr))
 #define RCU_NOTE_LOOKUP(addr)  ((void)(addr))
