@@ -27,6 +27,8 @@ static const struct socket_option {
 	{ IPPROTO_IP, IP_RECVTOS, FOR_IP4 },
 	{ IPPROTO_IP, IP_RECVTTL, FOR_IP4 },
 	{ IPPROTO_IP, IP_PKTINFO, FOR_IP4_PKTINFO },
+	/* The default of IPv4 sockets, but not of dual-stack ones: groups that the host is in. */
+	{ IPPROTO_IP, IP_MULTICAST_ALL, FOR_IP4_PKTINFO },
 	{ IPPROTO_IPV6, IPV6_RECVERR, FOR_IP6 },
 	{ IPPROTO_IPV6, IPV6_RECVTCLASS, FOR_IP6 },
 	{ IPPROTO_IPV6, IPV6_RECVHOPLIMIT, FOR_IP6 },

@@ -9,9 +9,9 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import wire
-from netns import FAR4, FAR6, HOST4, HOST6
+from netns import FAR4, FAR6, GW4, HOST4, HOST6
 from suite import both, main, rows, test
-from wire import UDP
+from wire import UDP, ip_bytes
 
 BIG = random.Random(9).randbytes(65507)
 PORT = 7000
@@ -306,7 +306,7 @@ def a_large_datagram_to_a_forwarded_port_arrives(case, addr):
 
 
 @test
-def an_icmp_error_of_the_guest_reaches_the_sender(case):
+def an_icmp_error_of_the_guest_is_survived(case):
     guest = case.joined("-u", PORT)
     with case.net.remote:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -459,6 +459,48 @@ def multicast_from_the_guest_reaches_the_hosts_network(case):
     guest.send(guest.udp("239.1.2.3", 7778, b"group"))
     assert sock.recv(10) == b"group"
     sock.close()
+
+
+def from_the_link(case, group=None):
+    """A socket of a neighbour of the host, which joins the group as any program on it may."""
+    if group:
+        with case.net.host:
+            member = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        member.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, ip_bytes(group) + ip_bytes(HOST4))
+        case.cleanups.append(member.close)
+    sock = case.net.remote.udp(GW4)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, ip_bytes(GW4))
+    return sock
+
+
+@rows(("multicast to a forwarded port reaches the guest", "224.0.0.251", "224.0.0.251"),
+      ("directed broadcast to a forwarded port reaches the guest", "192.0.2.255", None),
+      ("limited broadcast to a forwarded port reaches the guest", "255.255.255.255", None))
+def _(case, dst, group):
+    guest = case.joined("-u", PORT)
+    sock = from_the_link(case, group)
+    sock.sendto(b"to all", (dst, PORT))
+    got = guest.expect(is_udp(PORT), "the datagram")
+    assert (got.src, got.sport, got.data) == (GW4, sock.getsockname()[1], b"to all")
+    guest.send(guest.udp(GW4, got.sport, b"back", sport=PORT))
+    data, where = sock.recvfrom(100)
+    assert (data, where) == (b"back", (HOST4, PORT))
+
+
+@both
+def ecn_and_hop_limit_of_the_remote_reach_the_guest(case, addr):
+    guest = case.joined()
+    sock, port = server(case, addr)
+    guest.send(guest.udp(addr, port, b"ask"))
+    _, where = sock.recvfrom(100)
+    level, tos, ttl = (41, socket.IPV6_TCLASS, socket.IPV6_UNICAST_HOPS) if ":" in addr else \
+        (0, socket.IP_TOS, socket.IP_TTL)
+    sock.setsockopt(level, tos, 0xB8 | 3)
+    sock.setsockopt(level, ttl, 44)
+    sock.sendto(b"answer", where)
+    got = guest.expect(is_udp(40000), "the answer")
+    assert (got.tos, got.ttl) == (0xBB, 44)
 
 
 @test
