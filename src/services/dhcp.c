@@ -121,7 +121,7 @@ static void fill_lease(const struct netconf *net, const struct dhcp_query *query
 }
 
 /* What every reply has (RFC 2131 table 3). */
-static void fill_header(const struct netconf *net, const struct dhcp_query *query,
+static void fill_header(const struct ip_addr *server, const struct dhcp_query *query,
 			struct dhcp_reply *reply)
 {
 	struct ip_addr none = ip4_of_host(0);
@@ -130,7 +130,7 @@ static void fill_header(const struct netconf *net, const struct dhcp_query *quer
 	reply->header.op = OP_REPLY;
 	reply->header.ciaddr = reply->header.yiaddr = reply->header.siaddr = none;
 	reply->has_options = query->has_options;
-	reply->server_id = dhcp_server_addr(&net->v[IP4]);
+	reply->server_id = *server;
 	reply->client_id = query->client_id.len ? &query->client_id : NULL;
 }
 
@@ -245,7 +245,8 @@ static bool acceptable(const struct netconf_version *net, const struct dhcp_head
 }
 
 enum drop dhcp_answer(const struct config *config, const struct netconf *net,
-		      const struct dhcp_query *query, struct dhcp_reply *reply, bool *send)
+		      const struct ip_addr *server, const struct dhcp_query *query,
+		      struct dhcp_reply *reply, bool *send)
 {
 	struct exchange x = { config, net, query, reply, send };
 
@@ -253,7 +254,7 @@ enum drop dhcp_answer(const struct config *config, const struct netconf *net,
 	if (query->type >= DHCP_TYPES || !handlers[query->type] ||
 	    !acceptable(&net->v[IP4], &query->header))
 		return DROP_DHCP;
-	fill_header(net, query, reply);
+	fill_header(server, query, reply);
 	reply->max_len = max_len_for(query);
 	return handlers[query->type](&x);
 }

@@ -28,12 +28,14 @@ bool dhcp_is_for_us(const struct netconf_version *net, const struct ip_addr *dst
 /*
  * Answers a client's message.
  *
+ * server: the address under which this client knows the server.
  * reply: lends from query, net and config.
  * send:  whether there is a reply; DECLINE and RELEASE get none.
  * Returns DROP_NONE, or DROP_DHCP for what is malformed or meant for another server.
  */
 enum drop dhcp_answer(const struct config *config, const struct netconf *net,
-		      const struct dhcp_query *query, struct dhcp_reply *reply, bool *send);
+		      const struct ip_addr *server, const struct dhcp_query *query,
+		      struct dhcp_reply *reply, bool *send);
 
 /*
  * Where a reply goes (RFC 2131 4.1): the IPv4 address, the UDP port and the Ethernet address.

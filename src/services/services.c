@@ -28,6 +28,8 @@
 #define DUID_UUID 4 /* RFC 6355 */
 #define DUID_LEN  18
 
+#define MAX_OLD_SERVERS 4
+
 /* Distinct inputs of the keyed hash; no flow has these protocols. */
 #define HASH_FOR_DUID	0xfe
 #define HASH_FOR_RANDOM 0xff
@@ -40,6 +42,8 @@ struct services {
 	uint32_t draws; /* random numbers drawn so far */
 	uint8_t duid[DUID_LEN];
 	struct ndp_router router;
+	/* Under which addresses clients may know the DHCP server yet; the latest first. */
+	struct ip_addr old_servers[MAX_OLD_SERVERS];
 	struct log_limit log_limit;
 };
 
@@ -182,6 +186,26 @@ static void log_exchange(const struct arrival *a, const char *protocol, const ch
 			    query, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], reply);
 }
 
+/*
+ * The address under which the sender of a DHCP message knows the server. A client renews its lease
+ * by unicast with the server that gave it, whose address, the gateway's, may have changed with the
+ * host's network: it is answered from the old one, as it may ignore others. False: the message is
+ * not for us.
+ */
+static bool dhcp_server_for(const struct arrival *a, struct ip_addr *server)
+{
+	const struct netconf_version *v4 = &a->net->v[IP4];
+
+	*server = dhcp_server_addr(v4);
+	if (dhcp_is_for_us(v4, &a->dst))
+		return true;
+	*server = a->dst;
+	for (unsigned int i = 0; i < MAX_OLD_SERVERS; i++)
+		if (ip_eq(&a->services->old_servers[i], server))
+			return true;
+	return false;
+}
+
 static enum drop handle_dhcp(const struct arrival *a)
 {
 	const struct netconf_version *v4 = &a->net->v[IP4];
@@ -189,6 +213,7 @@ static enum drop handle_dhcp(const struct arrival *a)
 	struct dhcp_query query;
 	struct dhcp_reply reply;
 	struct reply_path path;
+	struct ip_addr server;
 	uint8_t bytes[DHCP_MAX_LEN];
 	enum drop drop;
 	bool send;
@@ -199,10 +224,10 @@ static enum drop handle_dhcp(const struct arrival *a)
 		return DROP_FAMILY_OFF;
 	if (!udp_checksum_is_right(a))
 		return DROP_L4_CHECKSUM;
-	if (!dhcp_is_for_us(v4, &a->dst) ||
+	if (!dhcp_server_for(a, &server) ||
 	    !dhcp_decode(a->message.at, in_left(&a->message), &query))
 		return DROP_DHCP;
-	drop = dhcp_answer(a->services->config, a->net, &query, &reply, &send);
+	drop = dhcp_answer(a->services->config, a->net, &server, &query, &reply, &send);
 	if (drop != DROP_NONE)
 		return drop;
 	log_exchange(a, "DHCP", dhcp_names[query.type], send ? dhcp_names[reply.type] : "nothing");
@@ -483,10 +508,27 @@ static void say_farewell(struct services *services, const struct netconf *before
 		count_drop(services->counters, drop);
 }
 
+static void note_old_server(struct services *services, const struct netconf_version *before,
+			    const struct netconf_version *now)
+{
+	struct ip_addr *old = services->old_servers;
+	struct ip_addr server;
+
+	if (!before->on || ip_is_unset(&before->addr))
+		return;
+	server = dhcp_server_addr(before);
+	if (ip_eq(&server, &old[0]) || (now->on && dhcp_is_for_us(now, &server)))
+		return;
+	memmove(old + 1, old, (MAX_OLD_SERVERS - 1) * sizeof(*old));
+	old[0] = server;
+}
+
 void services_netconf_changed(struct services *services, const struct netconf *before,
 			      const struct netconf *now, uint64_t now_us)
 {
-	if (before)
+	if (before) {
 		say_farewell(services, before, now);
+		note_old_server(services, &before->v[IP4], &now->v[IP4]);
+	}
 	ndp_router_changed(&services->router, before, now, now_us);
 }

@@ -57,7 +57,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 	bool send;
 
 	if (!dhcp_decode(bytes, len, &query) ||
-	    dhcp_answer(&config, &net, &query, &reply, &send) != DROP_NONE || !send)
+	    dhcp_answer(&config, &net, &net.v[IP4].gateway, &query, &reply, &send) != DROP_NONE ||
+	    !send)
 		return 0;
 	dhcp_destination_of(&query, &reply, &net.v[IP4].addr, &mac);
 	out_len = dhcp_encode(out, &reply);

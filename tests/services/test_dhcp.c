@@ -75,7 +75,8 @@ static void message_is_answered_as_due(void **state)
 	q.requested = ip_or_unset(c->requested);
 	if (*c->ciaddr)
 		q.header.ciaddr = ip(c->ciaddr);
-	assert_int_equal(dhcp_answer(&no_config, &net, &q, &reply, &send), c->drop);
+	assert_int_equal(dhcp_answer(&no_config, &net, &net.v[IP4].gateway, &q, &reply, &send),
+			 c->drop);
 	assert_int_equal(send, c->answer != 0xff);
 	if (send)
 		assert_int_equal(reply.type, c->answer);
@@ -92,7 +93,8 @@ static struct dhcp_reply answer(const struct config *config, const struct netcon
 	struct dhcp_reply reply;
 	bool send;
 
-	assert_int_equal(dhcp_answer(config, net, q, &reply, &send), DROP_NONE);
+	assert_int_equal(dhcp_answer(config, net, &net->v[IP4].gateway, q, &reply, &send),
+			 DROP_NONE);
 	assert_true(send);
 	return reply;
 }
@@ -253,7 +255,9 @@ static void what_is_no_request_of_an_ethernet_client_is_dropped(void **state)
 		q.header.hlen = i == 2 ? 16 : 6;
 		q.header.chaddr[0] |= i == 3;
 		q.header.giaddr = i == 4 ? ip("10.0.0.1") : ip("0.0.0.0");
-		assert_int_equal(dhcp_answer(&no_config, &net, &q, &reply, &send), DROP_DHCP);
+		assert_int_equal(
+			dhcp_answer(&no_config, &net, &net.v[IP4].gateway, &q, &reply, &send),
+			DROP_DHCP);
 		assert_false(send);
 	}
 }

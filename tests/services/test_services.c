@@ -142,6 +142,52 @@ static void a_discover_gets_an_offer(void **state)
 	assert_int_equal(sent[42 + 242], 2); /* the message type's value */
 }
 
+/* A renewal is unicast to the server that gave the lease (RFC 2131 4.4.5). */
+static void renew(struct world *w, const char *server)
+{
+	struct ip_addr client = ip("192.0.2.10");
+
+	discover(w);
+	memcpy(w->bytes + 26, client.b + 12, 4);
+	memcpy(w->bytes + 30, ip(server).b + 12, 4);
+	w->bytes[42 + 242] = 3;			      /* REQUEST */
+	memcpy(w->bytes + 42 + 12, client.b + 12, 4); /* ciaddr */
+	store_be16(w->bytes + 40, 0);
+}
+
+static void a_server_whose_address_changed_answers_renewals_at_the_old_one(void **state)
+{
+	struct world *w = *state;
+	struct netconf before = w->net;
+	const uint8_t *sent = w->fake.sent[0];
+
+	w->net.v[IP4].addr = ip("203.0.113.10");
+	w->net.v[IP4].gateway = ip("203.0.113.1");
+	role_is_control();
+	services_netconf_changed(w->services, &before, &w->net, 0);
+	renew(w, "192.0.2.1");
+	deliver(w, 0);
+	assert_int_equal(w->fake.n_sent, 1);
+	assert_memory_equal(sent + 26, ip("192.0.2.1").b + 12, 4);
+	assert_int_equal(load_be32(sent + 30), 0xffffffff);
+	assert_int_equal(sent[42 + 242], 6);				 /* a NAK ... */
+	assert_memory_equal(sent + 42 + 245, ip("192.0.2.1").b + 12, 4); /* ... of that server */
+}
+
+static void a_renewal_at_another_servers_address_is_left_to_it(void **state)
+{
+	struct world *w = *state;
+	struct netconf before = w->net;
+
+	w->net.v[IP4].gateway = ip("192.0.2.254");
+	role_is_control();
+	services_netconf_changed(w->services, &before, &w->net, 0);
+	renew(w, "192.0.2.2");
+	deliver(w, 0);
+	assert_int_equal(w->fake.n_sent, 0);
+	assert_int_equal(dropped(&w->fake, DROP_DHCP), 1);
+}
+
 static void a_wrong_udp_checksum_is_counted(void **state)
 {
 	struct world *w = *state;
@@ -423,6 +469,8 @@ int main(void)
 		TEST(an_arp_probe_is_counted_as_unanswered),
 		TEST(a_blocked_guest_is_counted),
 		TEST(a_discover_gets_an_offer),
+		TEST(a_server_whose_address_changed_answers_renewals_at_the_old_one),
+		TEST(a_renewal_at_another_servers_address_is_left_to_it),
 		TEST(a_wrong_udp_checksum_is_counted),
 		TEST(a_partial_checksum_is_taken_where_the_transport_says_so),
 		TEST(a_lying_udp_length_is_counted),
