@@ -26,6 +26,10 @@ void services_free(struct services *services);
 void services_frame(struct services *services, const struct netconf *net, const struct frame *frame,
 		    uint64_t now_us) ON_CONTROL;
 
+/* The address that a frame of kind FRAME_CONTROL shows its sender to use, where it is no IP
+ * packet's source: ARP's. False: none. */
+bool services_shown_address(const struct frame *frame, struct ip_addr *out);
+
 /* Does what is due (periodic RA) and returns the next deadline in the same clock, UINT64_MAX for
  * none. */
 uint64_t services_tick(struct services *services, const struct netconf *net,

@@ -144,6 +144,25 @@ static void take_guest_event(struct control *control, enum guest_event event) ON
 		control->ending = true;
 }
 
+/* A guest that has only announced itself by ARP so far is found for what comes to a forwarded port,
+ * too. */
+static void learn_address(struct control *control, const struct frame *frame) ON_CONTROL
+{
+	struct ip_addr addr;
+
+	if (!services_shown_address(frame, &addr) ||
+	    ip_eq(&addr, &control->rt->netconf_rcu->v[IP4].seen) || posted_lately(control, &addr))
+		return;
+	tx_flush(control->tx); /* it may hold a queue's lock, and a grace period is waited for */
+	network_guest_address(control->network, &addr);
+}
+
+static void take_frame(struct control *control, const struct frame *frame) ON_CONTROL
+{
+	learn_address(control, frame);
+	services_frame(control->services, control->rt->netconf_rcu, frame, now_us());
+}
+
 static bool take_inbox(struct control_hook *hook)
 {
 	struct control *control = hook->arg;
@@ -160,7 +179,7 @@ static bool take_inbox(struct control_hook *hook)
 	while (inbox_take_address(&control->inbox, &addr))
 		network_guest_address(control->network, &addr);
 	for (unsigned int i = 0; i < INBOX_FRAMES && inbox_take_frame(&control->inbox, &slot); i++)
-		services_frame(control->services, control->rt->netconf_rcu, &slot.frame, now_us());
+		take_frame(control, &slot.frame);
 	inbox_take_tx(&control->inbox);
 	return !control->ending;
 }

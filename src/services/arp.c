@@ -57,6 +57,11 @@ static bool is_guests(const struct netconf_version *net, const struct ip_addr *a
 	return ip_eq(a, &net->addr) || ip_eq(a, &net->seen);
 }
 
+bool arp_shows_sender(const struct arp_packet *packet)
+{
+	return !(packet->sender_mac.b[0] & 1) && is_host_address(&packet->sender);
+}
+
 bool arp_answer(const struct netconf *net, const struct arp_packet *request,
 		struct arp_packet *reply)
 {

@@ -29,6 +29,10 @@ bool arp_decode(const uint8_t *bytes, size_t len, struct arp_packet *packet);
 /* Writes a packet; returns ARP_LEN, 0 if size is less. */
 size_t arp_encode(uint8_t *bytes, size_t size, const struct arp_packet *packet);
 
+/* Whether the sender uses the address that it names: no probe, which only asks for it, and an
+ * address that a host may have. */
+bool arp_shows_sender(const struct arp_packet *packet);
+
 /*
  * Answers a request, or says why not: false for anything but a request, for a probe or an
  * announcement (RFC 5227 2.1.1, 2.3: an answer would tell of a conflict that isn't there), for an

@@ -457,6 +457,18 @@ static enum drop serve(struct arrival *a, const struct service *service)
 	return service->handle(a);
 }
 
+bool services_shown_address(const struct frame *frame, struct ip_addr *out)
+{
+	struct arp_packet packet;
+
+	if (load_be16(frame->data + ETHERTYPE_OFF) != ETHERTYPE_ARP ||
+	    !arp_decode(frame->data + frame->l3_off, frame->len - frame->l3_off, &packet) ||
+	    !arp_shows_sender(&packet))
+		return false;
+	*out = packet.sender;
+	return true;
+}
+
 void services_frame(struct services *services, const struct netconf *net, const struct frame *frame,
 		    uint64_t now_us)
 {

@@ -6,6 +6,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import rawtcp
+import wire
 from netns import DNS4, FAR4, FAR6, GW4, GW6, HOST4, HOST6
 from suite import main, rows, test
 
@@ -197,6 +198,29 @@ def _(case, ip4, ip6):
     conn = rawtcp.accept(guest, PORT)
     assert conn.local == (ip4 or ip6), "sent to %s" % conn.local
     tcp_works(conn, peer)
+
+
+@test
+def a_guest_that_has_only_announced_itself_by_arp_is_reached(case):
+    case.start("-t", PORT)
+    guest = case.guest(resolve=False, ip4="192.0.2.150", ip6=None)
+    announcement = wire.arp(1, guest.mac, guest.ip4, "00:00:00:00:00:00", guest.ip4)
+    guest.send(guest.eth(wire.ETH_ARP, announcement, dst=wire.BROADCAST))
+    guest.resolve(GW4)
+    conn, peer = case.forwarded(PORT, FAR4)
+    assert conn.local == guest.ip4, conn.local
+    tcp_works(conn, peer)
+
+
+@test
+def an_arp_probe_tells_nothing_of_the_guests_address(case):
+    case.start("-t", PORT)
+    guest = case.guest(resolve=False, ip6=None)
+    probe = wire.arp(1, guest.mac, "0.0.0.0", "00:00:00:00:00:00", "192.0.2.150")
+    guest.send(guest.eth(wire.ETH_ARP, probe, dst=wire.BROADCAST))
+    guest.resolve(GW4)
+    conn, _ = case.forwarded(PORT, FAR4)
+    assert conn.local == HOST4, conn.local
 
 
 @test

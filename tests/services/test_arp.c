@@ -48,6 +48,29 @@ static void request_is_answered_or_not(void **state)
 	assert_true(ip_eq(&reply.target, &request.sender));
 }
 
+static struct shown_case {
+	const char *name;
+	const char *sender;
+	uint16_t op;
+	bool shown;
+} shown_cases[] = {
+	{ "a request shows its sender's address", "192.0.2.10", ARP_REQUEST, true },
+	{ "a reply shows its sender's address", "192.0.2.10", ARP_REPLY, true },
+	{ "a probe shows no address", "0.0.0.0", ARP_REQUEST, false },
+	{ "a loopback address is nobody's", "127.0.0.1", ARP_REQUEST, false },
+	{ "a group's address is nobody's", "224.0.0.1", ARP_REQUEST, false },
+};
+
+static void sender_is_shown_or_not(void **state)
+{
+	const struct shown_case *c = *state;
+	struct arp_packet packet = { c->op, guest_mac, { { 0 } }, ip(c->sender), ip("192.0.2.1") };
+
+	assert_int_equal(arp_shows_sender(&packet), c->shown);
+	packet.sender_mac.b[0] |= 1; /* a group's station sends nothing */
+	assert_false(arp_shows_sender(&packet));
+}
+
 static const uint8_t wire[ARP_LEN] = { 0,   1, 8, 0,  6, 4, 0, 1, 0x52, 0x54, 0,   0x12, 0x34, 0x56,
 				       192, 0, 2, 10, 0, 0, 0, 0, 0,	0,    192, 0,	 2,    1 };
 
@@ -115,6 +138,7 @@ static void a_group_address_as_sender_is_not_answered(void **state)
 }
 
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
+#define N_SHOWN (sizeof(shown_cases) / sizeof(shown_cases[0]))
 
 int main(void)
 {
@@ -125,11 +149,15 @@ int main(void)
 		cmocka_unit_test(other_hardware_protocols_and_lengths_are_refused),
 		cmocka_unit_test(a_group_address_as_sender_is_not_answered),
 	};
-	struct CMUnitTest rows[N_CASES];
+	struct CMUnitTest rows[N_CASES + N_SHOWN];
 
 	for (size_t i = 0; i < N_CASES; i++)
 		rows[i] = (struct CMUnitTest){ .name = cases[i].name,
 					       .test_func = request_is_answered_or_not,
 					       .initial_state = &cases[i] };
+	for (size_t i = 0; i < N_SHOWN; i++)
+		rows[N_CASES + i] = (struct CMUnitTest){ .name = shown_cases[i].name,
+							 .test_func = sender_is_shown_or_not,
+							 .initial_state = &shown_cases[i] };
 	return cmocka_run_group_tests(fixed, NULL, NULL) + cmocka_run_group_tests(rows, NULL, NULL);
 }
