@@ -23,32 +23,53 @@ static const char *text_of(const struct ip_addr *addr, char text[ADDR_TEXT])
 	return inet_ntop(AF_INET6, addr->b, text, ADDR_TEXT);
 }
 
+/* Watches the folder of a file, or the nearest one above it that is there. */
 static void watch_folder_of(int inotify_fd, const char *path)
 {
+	const uint32_t mask = IN_CLOSE_WRITE | IN_MOVED_TO | IN_DELETE | IN_CREATE;
 	char copy[PATH_MAX];
+	char *folder;
 
 	snprintf(copy, sizeof(copy), "%s", path);
-	inotify_add_watch(inotify_fd, dirname(copy), IN_CLOSE_WRITE | IN_MOVED_TO | IN_DELETE);
+	folder = dirname(copy);
+	while (inotify_add_watch(inotify_fd, folder, mask) < 0 && errno == ENOENT &&
+	       strchr(folder + 1, '/'))
+		folder = dirname(folder);
 }
 
-/* resolv.conf is replaced rather than written, and often a link: the folders of both are watched.
- */
-static int watch_resolv_conf(void)
+/* What resolv.conf is a link to, if only by name: who makes that file may start after us. */
+static bool resolv_conf_target(char path[PATH_MAX])
 {
+	static const char folder[] = "/etc/";
+	char link[PATH_MAX - sizeof(folder)];
+	ssize_t len;
 
-	int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	char *target;
+	if (realpath(RESOLV_CONF, path))
+		return true;
+	len = readlink(RESOLV_CONF, link, sizeof(link) - 1);
+	if (len <= 0)
+		return false;
+	link[len] = '\0';
+	snprintf(path, PATH_MAX, "%s%s", link[0] == '/' ? "" : folder, link);
+	return true;
+}
 
-	if (fd < 0)
-		return -1;
-	watch_folder_of(fd, RESOLV_CONF);
+/*
+ * resolv.conf is replaced rather than written, and often a link: the folders of both are watched.
+ * To be called again after each event, as a link may lead elsewhere since, and a folder that was
+ * missing may be there. What is watched already is not watched twice.
+ */
+static void watch_resolv_conf(int inotify_fd)
+{
+	char target[PATH_MAX];
+
+	if (inotify_fd < 0)
+		return;
+	watch_folder_of(inotify_fd, RESOLV_CONF);
 	/* The file too: where it alone is mounted over, its folder tells nothing of it. */
-	inotify_add_watch(fd, RESOLV_CONF, IN_CLOSE_WRITE);
-	target = realpath(RESOLV_CONF, NULL);
-	if (target)
-		watch_folder_of(fd, target);
-	free(target);
-	return fd;
+	inotify_add_watch(inotify_fd, RESOLV_CONF, IN_CLOSE_WRITE);
+	if (resolv_conf_target(target))
+		watch_folder_of(inotify_fd, target);
 }
 
 static void read_resolv_conf(struct network *network)
@@ -96,7 +117,8 @@ int network_init(struct network *network, struct runtime *rt)
 		log_error("Couldn't ask the kernel for the host's network: %s", strerror(-error));
 		return error;
 	}
-	network->inotify_fd = watch_resolv_conf();
+	network->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	watch_resolv_conf(network->inotify_fd);
 	read_resolv_conf(network);
 	error = discovery_get(network->discovery, &network->host);
 	if (error)
@@ -138,9 +160,11 @@ static bool resolv_conf_changed(struct network *network)
 		return false;
 	while (read(network->inotify_fd, events, sizeof(events)) > 0)
 		any = true;
-	if (any)
-		read_resolv_conf(network);
-	return any && memcmp(&before, &network->resolv, sizeof(before)) != 0;
+	if (!any)
+		return false;
+	watch_resolv_conf(network->inotify_fd);
+	read_resolv_conf(network);
+	return memcmp(&before, &network->resolv, sizeof(before)) != 0;
 }
 
 static bool host_changed(struct network *network) ON_CONTROL

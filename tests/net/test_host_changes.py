@@ -11,9 +11,11 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import dhcp
-from netns import FAR4, GW6, HOST4, HOST6
+from netns import FAR4, GW6, HOST4, HOST6, Net
 from suite import Daemon, main, test, wait_for
 from wire import ip_bytes, ip_text
+
+LOCAL4 = "169.254.2.1"
 
 
 def is_ra(frame):
@@ -58,21 +60,82 @@ def a_new_ipv4_address_is_given_by_the_next_renewal(case):
     assert lease(guest).yiaddr == "192.0.2.77"
 
 
-@test
-def a_new_resolver_is_given_by_the_next_lease(case):
+def own_etc(case):
+    """A folder to take the place of /etc, without resolv.conf."""
     etc = case.path("etc")
     os.makedirs(etc)
-    for name in ("passwd", "group", "nsswitch.conf", "resolv.conf"):
+    for name in ("passwd", "group", "nsswitch.conf"):
         shutil.copy("/etc/" + name, etc)
+    return etc
+
+
+def start_with(case, etc):
     path = case.path("s")
     daemon = Daemon(case, ("sh", "-c", 'mount --bind %s /etc && exec "$@"' % etc, "sh", case.program(), "-f", "-s", path))
     daemon.socket = path
     case.daemons.append(daemon)
-    guest = case.guest()
+    return case.guest()
+
+
+def resolver_is_given(guest, addr):
+    wait_for(lambda: lease(guest).options.get(6) == ip_bytes(addr), "the resolver %s is given" % addr, 20, 0.2)
+
+
+@test
+def a_new_resolver_is_given_by_the_next_lease(case):
+    etc = own_etc(case)
+    shutil.copy("/etc/resolv.conf", etc)
+    guest = start_with(case, etc)
     with open(etc + "/new", "w") as file:
         file.write("nameserver 198.51.100.77\n")
     os.rename(etc + "/new", etc + "/resolv.conf")
-    wait_for(lambda: lease(guest).options.get(6) == ip_bytes("198.51.100.77"), "the new resolver is given", 20, 0.5)
+    resolver_is_given(guest, "198.51.100.77")
+
+
+@test
+def a_resolver_behind_a_link_to_what_comes_later_is_given(case):
+    etc, late = own_etc(case), case.path("late")
+    os.symlink(late + "/resolve/resolv.conf", etc + "/resolv.conf")
+    guest = start_with(case, etc)
+    assert 6 not in lease(guest).options
+    os.makedirs(late + "/resolve")
+    with open(late + "/resolve/resolv.conf", "w") as file:
+        file.write("nameserver 198.51.100.78\n")
+    resolver_is_given(guest, "198.51.100.78")
+
+
+@test
+def a_link_that_leads_elsewhere_is_followed(case):
+    etc = own_etc(case)
+    for name, last in (("one", 81), ("two", 82)):
+        os.makedirs(case.path(name))
+        with open(case.path(name) + "/resolv.conf", "w") as file:
+            file.write("nameserver 198.51.100.%d\n" % last)
+    os.symlink(case.path("one") + "/resolv.conf", etc + "/resolv.conf")
+    guest = start_with(case, etc)
+    resolver_is_given(guest, "198.51.100.81")
+    os.unlink(etc + "/resolv.conf")
+    os.symlink(case.path("two") + "/resolv.conf", etc + "/resolv.conf")
+    resolver_is_given(guest, "198.51.100.82")
+    with open(case.path("two") + "/resolv.conf", "w") as file:
+        file.write("nameserver 198.51.100.83\n")
+    resolver_is_given(guest, "198.51.100.83")
+
+
+@test
+def a_host_that_comes_online_is_told_by_the_next_renewal(case):
+    case.net = Net(offline=True)
+    case.start()
+    guest = case.guest(resolve=False, ip4=LOCAL4, ip6=None)
+    first = lease(guest)
+    assert first.yiaddr == LOCAL4
+    case.net.connect()
+    guest.expect(lambda f: is_ra(f) and "2001:db8::" in prefixes(f), "RA with the prefix", 20)
+    wait_for(lambda: lease(guest).yiaddr == HOST4, "the new address is offered", 20, 0.2)
+    # A client renews by unicast, with the server that it knows.
+    answer = dhcp.ask(guest, dhcp.REQUEST, ciaddr=LOCAL4, src=LOCAL4, dst=first.server)
+    assert (answer.kind, answer.server, answer.frame.src) == (dhcp.NAK, first.server, first.server)
+    assert answer.frame.dst == "255.255.255.255"
 
 
 @test
