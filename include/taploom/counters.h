@@ -28,6 +28,8 @@
 	X(FRAGMENT, "fragment", "a fragment that is malformed, overlaps or came too late")         \
 	X(FRAGMENT_FULL, "fragment-full", "no room for one more datagram in reassembly")           \
 	X(FLOWS_FULL, "flows-full", "no free flow entry is left")                                  \
+	X(CONNECT_CROWDED, "connect-crowded",                                                      \
+	  "an attempt to connect that lasted longest gave way to a newer flow")                    \
 	X(POOL_EMPTY, "pool-empty", "no buffer is left in the shard's pool")                       \
 	X(FD_LIMIT, "fd-limit", "the limit on open files is reached")                              \
 	X(SOCKET, "socket", "the host refused a socket, or what was asked of it")                  \

@@ -43,6 +43,12 @@ static int bind_outbound(int fd, const struct netconf_version *v, const struct e
 	return bind(fd, (struct sockaddr *)&sa, sockaddr_of(&src, v->ifindex, &sa)) ? -errno : 0;
 }
 
+static int new_socket(enum ip_version version)
+{
+	return socket(version == IP4 ? AF_INET : AF_INET6,
+		      SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+}
+
 /* A socket that has begun to connect. Returns 0, or a positive errno. */
 static int connect_socket(struct shard *shard, struct flow *flow, const struct endpoint *dst)
 {
@@ -52,8 +58,9 @@ static int connect_socket(struct shard *shard, struct flow *flow, const struct e
 	socklen_t len = sockaddr_of(dst, v->ifindex, &sa);
 	int error;
 
-	flow->fd = socket(version == IP4 ? AF_INET : AF_INET6,
-			  SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	flow->fd = new_socket(version);
+	if (flow->fd < 0 && errno == EMFILE && tcp_drop_connecting(shard))
+		flow->fd = new_socket(version);
 	if (flow->fd < 0) {
 		error = errno;
 		if (error == EMFILE || error == ENFILE)
@@ -103,6 +110,8 @@ static void open_flow(struct shard *shard, struct frame *frame)
 		return;
 	}
 	shard_own(shard, flow);
+	list_remove(&flow->owned);
+	list_append(&shard->connecting, &flow->owned);
 	error = connect_socket(shard, flow, &dst);
 	if (error)
 		tcp_connected(shard, flow, error);

@@ -178,9 +178,10 @@ void hostsock_abort(int fd)
 	close(fd);
 }
 
-void hostsock_keepalive(int fd)
+void hostsock_keepalive(int fd, int idle_s)
 {
 	int on = 1;
 
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }

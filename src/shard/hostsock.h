@@ -51,5 +51,5 @@ int hostsock_shutdown_send(int fd);
 void hostsock_close(int fd);
 /* Closes with a reset to the peer. */
 void hostsock_abort(int fd);
-/* Keep-alive on the host's side, as the guest does it. */
-void hostsock_keepalive(int fd);
+/* Keep-alive on the host's side after idle_s seconds of silence. */
+void hostsock_keepalive(int fd, int idle_s);

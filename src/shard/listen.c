@@ -311,6 +311,22 @@ static bool accepted_splice(struct shard *shard, int fd, const struct sockaddr_s
 	return true;
 }
 
+/*
+ * False if the peer uses its port again before we are done with it. A flow that only waits for the
+ * guest to repeat its FIN is not in the way: the SYN's number is above all that it had (RFC 6191).
+ */
+static bool publish(struct shard *shard, struct flow *flow)
+{
+	struct flow *there = flow_publish(shard, flow);
+
+	if (there != flow && flow_owner(there) == shard->id && there->key.proto == FLOW_TCP &&
+	    there->tcp.state == TCPS_TIME_WAIT) {
+		tcp_abort(shard, there, false);
+		there = flow_publish(shard, flow);
+	}
+	return there == flow;
+}
+
 static void accepted(struct shard *shard, int fd, const struct sockaddr_storage *sa,
 		     uint16_t target)
 {
@@ -329,8 +345,7 @@ static void accepted(struct shard *shard, int fd, const struct sockaddr_storage 
 		return;
 	}
 	flow->fd = fd;
-	if (flow_publish(shard, flow) !=
-	    flow) { /* the peer uses its port again before we are done with it */
+	if (!publish(shard, flow)) {
 		flow->fd = -1;
 		flow_give(shard, flow);
 		refuse(shard, fd);

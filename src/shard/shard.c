@@ -645,6 +645,7 @@ static void init_lists(struct shard *shard)
 {
 	list_init(&shard->flows_free);
 	list_init(&shard->owned);
+	list_init(&shard->connecting);
 	list_init(&shard->touched);
 	list_init(&shard->again);
 	list_init(&shard->time_wait);
@@ -756,6 +757,7 @@ static void reset_flows(struct shard *shard)
 {
 	struct list *node;
 
+	list_splice(&shard->owned, &shard->connecting);
 	while ((node = list_take(&shard->owned))) {
 		struct flow *flow = LIST_ENTRY(node, struct flow, owned);
 

@@ -63,13 +63,25 @@ void tcp_open_guest(struct shard *shard, struct flow *flow, const struct frame *
 	arm(shard, flow);
 }
 
-void tcp_open_host(struct shard *shard, struct flow *flow)
+/* Our SYN or SYN-ACK. False: as soon as there is room. */
+static bool send_syn(struct shard *shard, struct flow *flow)
 {
 	struct tcp *tcp = &flow->tcp;
+	bool answer = tcp->state == TCPS_SYN_RCVD;
 
-	init(shard, flow, TCPS_SYN_SENT);
+	tcp->bits |= TCPB_SYN_DUE;
+	if (!tcp_send_control(shard, flow, tcp->iss, answer ? TCP_SYN | TCP_ACK : TCP_SYN))
+		return false;
+	tcp->bits &= ~(uint32_t)TCPB_SYN_DUE;
 	tcp->rto_due_us = shard->now_us + tcp->rto_us;
-	tcp_send_control(shard, flow, tcp->iss, TCP_SYN);
+	return true;
+}
+
+void tcp_open_host(struct shard *shard, struct flow *flow)
+{
+	init(shard, flow, TCPS_SYN_SENT);
+	if (!send_syn(shard, flow))
+		shard_touch(shard, flow);
 	arm(shard, flow);
 }
 
@@ -83,15 +95,36 @@ static void close_flow(struct shard *shard, struct flow *flow)
 	flow_close(shard, flow);
 }
 
+static bool send_reset(struct shard *shard, struct flow *flow)
+{
+	const struct tcp *tcp = &flow->tcp;
+
+	if (tcp->state == TCPS_TIME_WAIT)
+		return true;
+	return tcp_send_control(shard, flow, tcp->state == TCPS_CONNECTING ? 0 : tcp->snd_nxt,
+				tcp->state == TCPS_SYN_SENT ? TCP_RST : TCP_RST | TCP_ACK);
+}
+
+/*
+ * The socket has failed, or we give up. What the peer sent before it reset is still in the socket;
+ * the guest gets of it what a host would have had in its own buffer, and then the RST. False: when
+ * there is room, as a guest that only receives would never learn of a RST that was lost.
+ */
+static bool end_flow(struct shard *shard, struct flow *flow)
+{
+	tcp_queue_drop(shard, flow);
+	if (flow->tcp.state == TCPS_OPEN && !tcp_send_rest(shard, flow))
+		return false;
+	if (!send_reset(shard, flow))
+		return false;
+	tcp_abort(shard, flow, false);
+	return true;
+}
+
 void tcp_abort(struct shard *shard, struct flow *flow, bool tell_guest)
 {
-	struct tcp *tcp = &flow->tcp;
-
-	if (tell_guest && tcp->state == TCPS_OPEN)
-		tcp_send_control(shard, flow, tcp->snd_nxt, TCP_RST | TCP_ACK);
-	else if (tell_guest && tcp->state != TCPS_TIME_WAIT)
-		tcp_send_control(shard, flow, tcp->state != TCPS_CONNECTING ? tcp->snd_nxt : 0,
-				 TCP_RST | (tcp->state == TCPS_SYN_SENT ? 0 : TCP_ACK));
+	if (tell_guest)
+		send_reset(shard, flow);
 	if (flow->fd >= 0)
 		hostsock_abort(flow->fd);
 	flow->fd = -1;
@@ -126,6 +159,7 @@ static const struct connect_error {
 	{ EHOSTDOWN, ICMP_HOST_UNKNOWN, ICMP6_DST_UNREACH_ADDR },
 	{ ENONET, ICMP_HOST_ISOLATED, ICMP6_DST_UNREACH_ADDR },
 	{ ENOPROTOOPT, ICMP_PROT_UNREACH, ICMP6_DST_UNREACH_NOPORT },
+	{ EOPNOTSUPP, ICMP_SR_FAILED, ICMP6_DST_UNREACH_NOROUTE },
 	{ EACCES, ICMP_PKT_FILTERED, ICMP6_DST_UNREACH_ADMIN },
 	{ EPERM, ICMP_PKT_FILTERED, ICMP6_DST_UNREACH_ADMIN },
 	{ EADDRNOTAVAIL, ICMP_NET_UNREACH, ICMP6_DST_UNREACH_NOROUTE },
@@ -163,7 +197,12 @@ static void connect_failed(struct shard *shard, struct flow *flow, int error)
 			silent = true;
 		}
 	}
-	tcp_abort(shard, flow, !silent);
+	if (silent) {
+		tcp_abort(shard, flow, false);
+		return;
+	}
+	flow->tcp.bits |= TCPB_ABORT;
+	shard_touch(shard, flow);
 }
 
 void tcp_connected(struct shard *shard, struct flow *flow, int error)
@@ -176,10 +215,12 @@ void tcp_connected(struct shard *shard, struct flow *flow, int error)
 	}
 	tcp->state = TCPS_SYN_RCVD;
 	tcp->state_due_us = 0;
+	list_remove(&flow->owned);
+	list_append(&shard->owned, &flow->owned);
 	tcp_window_init(shard, flow);
 	tcp->ts_recent_us = shard->now_us;
-	tcp->rto_due_us = shard->now_us + tcp->rto_us;
-	tcp_send_control(shard, flow, tcp->iss, TCP_SYN | TCP_ACK);
+	if (!send_syn(shard, flow))
+		shard_touch(shard, flow);
 }
 
 bool tcp_may_reuse(const struct tcp *tcp, const struct frame *frame)
@@ -325,10 +366,8 @@ static bool run_open(struct shard *shard, struct flow *flow)
 	take_events(flow);
 	if (tcp_queue_flush(shard, flow))
 		tcp->bits |= TCPB_ABORT;
-	if (tcp_is(tcp, TCPB_ABORT)) {
-		tcp_abort(shard, flow, true);
-		return true;
-	}
+	if (tcp_is(tcp, TCPB_ABORT))
+		return end_flow(shard, flow);
 	if (tcp_is(tcp, TCPB_GUEST_FIN))
 		close_sending(shard, flow);
 	flow->events = 0;
@@ -338,10 +377,8 @@ static bool run_open(struct shard *shard, struct flow *flow)
 	room = tcp_send_data(shard, flow);
 	if (room && tcp_is(tcp, TCPB_ACK_NOW))
 		room = tcp_send_control(shard, flow, tcp->snd_nxt, TCP_ACK);
-	if (tcp_is(tcp, TCPB_ABORT)) {
-		tcp_abort(shard, flow, true);
-		return true;
-	}
+	if (tcp_is(tcp, TCPB_ABORT))
+		return end_flow(shard, flow);
 	tcp_recovery_timers(shard, flow);
 	arm_persist(shard, tcp);
 	if (is_finished(tcp))
@@ -350,7 +387,7 @@ static bool run_open(struct shard *shard, struct flow *flow)
 }
 
 /* Before the handshake with the guest is complete only the host's end is of interest. */
-static void run_handshake(struct shard *shard, struct flow *flow)
+static bool run_handshake(struct shard *shard, struct flow *flow)
 {
 	uint32_t events = flow->events;
 
@@ -366,8 +403,14 @@ static void run_handshake(struct shard *shard, struct flow *flow)
 							  : ECONNREFUSED);
 		}
 	} else if (events & (EPOLLERR | EPOLLHUP)) {
-		tcp_abort(shard, flow, true);
+		flow->tcp.bits |= TCPB_ABORT;
 	}
+	if (flow->closed)
+		return true;
+	list_remove(&flow->touched); /* done here */
+	if (tcp_is(&flow->tcp, TCPB_ABORT))
+		return end_flow(shard, flow);
+	return !tcp_is(&flow->tcp, TCPB_SYN_DUE) || send_syn(shard, flow);
 }
 
 bool tcp_run(struct shard *shard, struct flow *flow)
@@ -382,7 +425,7 @@ bool tcp_run(struct shard *shard, struct flow *flow)
 	else if (flow->tcp.state == TCPS_OPEN)
 		room = run_open(shard, flow);
 	else if (flow->tcp.state != TCPS_TIME_WAIT)
-		run_handshake(shard, flow);
+		room = run_handshake(shard, flow);
 	if (flow->closed)
 		return room;
 	arm(shard, flow);
@@ -401,6 +444,19 @@ void tcp_leave(struct shard *shard, struct flow *flow)
 	tcp_window_release(shard, flow);
 }
 
+bool tcp_drop_connecting(struct shard *shard)
+{
+	struct flow *flow = LIST_ENTRY(shard->connecting.next, struct flow, owned);
+
+	/* A peer that is there has answered by then; and an entry is not free at once. */
+	if (list_is_empty(&shard->connecting) ||
+	    flow->tcp.state_due_us - TCP_CONNECT_US + TCP_CONNECT_LEAST_US > shard->now_us)
+		return false;
+	tcp_abort(shard, flow, false);
+	count_drop(&shard->counters, DROP_CONNECT_CROWDED);
+	return true;
+}
+
 void tcp_recycle(struct shard *shard)
 {
 	struct list *node;
@@ -411,21 +467,22 @@ void tcp_recycle(struct shard *shard)
 	node = list_take(&shard->time_wait);
 	if (node)
 		close_flow(shard, LIST_ENTRY(node, struct flow, touched));
+	else
+		tcp_drop_connecting(shard);
 }
 
 /* A SYN or SYN-ACK was not answered in time. */
-static void resend_syn(struct shard *shard, struct flow *flow)
+static void resend_syn(struct flow *flow)
 {
 	struct tcp *tcp = &flow->tcp;
 
+	tcp->rto_due_us = 0;
 	if (++tcp->retries > TCP_SYN_RETRIES) {
-		tcp_abort(shard, flow, true);
+		tcp->bits |= TCPB_ABORT;
 		return;
 	}
-	tcp_send_control(shard, flow, tcp->iss,
-			 tcp->state == TCPS_SYN_SENT ? TCP_SYN : TCP_SYN | TCP_ACK);
 	tcp->rto_us *= 2;
-	tcp->rto_due_us = shard->now_us + tcp->rto_us;
+	tcp->bits |= TCPB_SYN_DUE;
 }
 
 static void on_rto(struct shard *shard, struct flow *flow)
@@ -433,7 +490,7 @@ static void on_rto(struct shard *shard, struct flow *flow)
 	if (flow->tcp.state == TCPS_OPEN)
 		tcp_recovery_rto(shard, flow);
 	else
-		resend_syn(shard, flow);
+		resend_syn(flow);
 }
 
 static void on_persist(struct shard *shard, struct flow *flow)
@@ -462,7 +519,9 @@ static void on_ack(struct shard *shard, struct flow *flow)
 
 static void on_idle(struct shard *shard, struct flow *flow)
 {
-	tcp_abort(shard, flow, true);
+	(void)shard;
+	flow->tcp.idle_due_us = 0;
+	flow->tcp.bits |= TCPB_ABORT;
 }
 
 static void on_state(struct shard *shard, struct flow *flow)

@@ -54,13 +54,13 @@ enum tcp_bits {
 	TCPB_RECOVERY = 1 << 11,   /* until recovery_end is acknowledged */
 	TCPB_RTO_TRIED = 1 << 12,  /* in recovery because of a time-out that may prove spurious */
 	TCPB_TLP_SENT = 1 << 13,   /* one probe per tail */
-	TCPB_KEEPALIVE = 1 << 14,  /* the guest sends keep-alives, so does the host's socket */
+	TCPB_SYN_DUE = 1 << 14,	   /* our SYN or SYN-ACK is to be sent when there is room */
 	TCPB_RX_URGENT = 1 << 15,  /* rx_urgent is ahead of what the socket has been given */
 	TCPB_TX_URGENT = 1 << 16,  /* tx_urgent is ahead of snd_una */
 	TCPB_DSACK = 1 << 17,	   /* dsack is to be reported with the next ACK */
 	TCPB_ECN = 1 << 18,	   /* negotiated with the guest */
 	TCPB_ECE = 1 << 19,	   /* CE was seen, ECE is sent until CWR */
-	TCPB_ABORT = 1 << 20,	   /* the host's socket failed: RST to the guest */
+	TCPB_ABORT = 1 << 20,	   /* a RST to the guest is due, then the flow ends */
 	TCPB_WND_UPDATE = 1 << 21, /* the window may have opened: look at it in this run */
 	TCPB_DEAD = 1 << 22,	   /* to be freed at the end of this run */
 	TCPB_HOST_RDHUP = 1 << 24, /* the peer's FIN is in the receive buffer: a short peek is
@@ -131,6 +131,8 @@ struct tcp {
 	uint64_t state_due_us; /* of TIME_WAIT, of connecting */
 	uint64_t ack_due_us;   /* an acknowledgement waits for data to go with */
 	uint32_t poll_step_us;
+	uint16_t
+		keepalive_s; /* what the host's socket was told, as the guest does it; 0: nothing */
 	uint32_t persist_step_us;
 
 	/* From the guest. */
@@ -150,6 +152,7 @@ struct tcp {
 	uint32_t delivered_ce; /* segments that the peer said met congestion, as last told */
 	struct list queue;     /* struct chunk, sorted: in order up to rcv_nxt, then islands */
 	uint32_t queued;       /* bytes in it */
+	uint32_t n_chunks;
 	uint32_t
 		island_recent; /* start of the island that changed last, for the first SACK block */
 	struct sack_block dsack;
@@ -207,5 +210,9 @@ void tcp_abort(struct shard *shard, struct flow *flow, bool tell_guest);
 void tcp_refuse(struct shard *shard, const struct frame *frame);
 
 /* Makes room for a new flow, if few entries are left, by ending the flow that has waited longest in
- * TIME_WAIT. */
+ * TIME_WAIT, or else longest for its connect(). */
 void tcp_recycle(struct shard *shard);
+
+/* Ends the attempt to connect that has lasted longest, without a word to the guest. False if none
+ * has lasted for long. */
+bool tcp_drop_connecting(struct shard *shard);

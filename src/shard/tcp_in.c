@@ -165,13 +165,20 @@ static void in_syn_sent(struct shard *shard, struct flow *flow, struct frame *fr
 	}
 }
 
-/* RFC 7323 5.3 R1: true if the segment is an old duplicate, or lacks what was negotiated. */
+/* RFC 7323 3.2: true if the segment lacks what was negotiated, and is to be dropped in silence. */
+static bool lacks_timestamp(struct shard *shard, const struct tcp *tcp, const struct tcp_header *h)
+{
+	if (!tcp_is(tcp, TCPB_TS) || h->options.has_ts || h->flags & TCP_RST)
+		return false;
+	count_drop(&shard->counters, DROP_TCP_PAWS);
+	return true;
+}
+
+/* RFC 7323 5.3 R1: true if the segment is an old duplicate. */
 static bool fails_paws(struct shard *shard, struct tcp *tcp, const struct tcp_header *h)
 {
 	if (!tcp_is(tcp, TCPB_TS) || h->flags & TCP_RST)
 		return false;
-	if (!h->options.has_ts)
-		return true;
 	return SEQ_LT(h->options.ts_val, tcp->ts_recent) &&
 	       shard->now_us - tcp->ts_recent_us < PAWS_IDLE_US;
 }
@@ -186,6 +193,25 @@ static bool is_acceptable(const struct tcp *tcp, uint32_t seq, uint32_t len)
 	return window && SEQ_LT(seq, tcp->rcv_nxt + window) && SEQ_GT(seq + len, tcp->rcv_nxt);
 }
 
+/*
+ * A keep-alive of the guest's: the host's socket does the same, after as long a silence, as what
+ * lies on the path may forget a connection that is quiet for longer. With no window offered it was
+ * a window probe.
+ */
+static void keep_alive(struct shard *shard, struct flow *flow)
+{
+	struct tcp *tcp = &flow->tcp;
+	uint64_t quiet_s = (shard->now_us + TCP_IDLE_US - tcp->idle_due_us + 500000) / 1000000;
+
+	if (tcp->last_wnd == 0 || tcp->n_runs || flow->fd < 0)
+		return;
+	quiet_s = quiet_s < 1 ? 1 : quiet_s;
+	if (tcp->keepalive_s && tcp->keepalive_s <= quiet_s)
+		return;
+	tcp->keepalive_s = (uint16_t)quiet_s; /* no more than TCP_IDLE_US */
+	hostsock_keepalive(flow->fd, tcp->keepalive_s);
+}
+
 /* A segment outside the window: old data is acknowledged again, the rest told where we are. */
 static void reject(struct shard *shard, struct flow *flow, struct frame *frame,
 		   const struct tcp_header *h)
@@ -193,14 +219,9 @@ static void reject(struct shard *shard, struct flow *flow, struct frame *frame,
 	struct tcp *tcp = &flow->tcp;
 	uint32_t end = h->seq + frame->payload_len;
 
-	if (h->flags & TCP_RST)
-		return;
-	if (frame->payload_len <= 1 && h->seq == tcp->rcv_nxt - 1 &&
-	    !(h->flags & (TCP_SYN | TCP_FIN))) {
-		/* A keep-alive or a window probe; the host's socket then does the same. */
-		if (!tcp_is(tcp, TCPB_KEEPALIVE) && flow->fd >= 0)
-			hostsock_keepalive(flow->fd);
-		tcp->bits |= TCPB_KEEPALIVE | TCPB_WND_UPDATE;
+	if (frame->payload_len <= 1 && h->seq == tcp->rcv_nxt - 1 && !(h->flags & TCP_FIN)) {
+		keep_alive(shard, flow);
+		tcp->bits |= TCPB_WND_UPDATE;
 		tcp->idle_due_us = shard->now_us + TCP_IDLE_US;
 		want_ack(tcp);
 	} else if (frame->payload_len && SEQ_LE(end, tcp->rcv_nxt)) {
@@ -249,6 +270,8 @@ static bool take_ack(struct shard *shard, struct flow *flow, struct frame *frame
 	if (h->ack == tcp->snd_una && (acked || SEQ_LT(tcp->snd_wl1, h->seq) ||
 				       (tcp->snd_wl1 == h->seq && SEQ_LE(tcp->snd_wl2, h->ack))))
 		take_window(tcp, h, tcp->snd_shift);
+	if (!tcp->snd_wnd) /* it took its window back over what is under way: alive all the same */
+		tcp->retries = 0;
 	tcp_recovery_ack(shard, flow, h, acked);
 	return true;
 }
@@ -281,29 +304,32 @@ static void absorb_islands(struct tcp *tcp)
 		take_fin(tcp);
 }
 
-/* Whether any chunk lies ahead of rcv_nxt. */
-static bool has_islands(const struct tcp *tcp)
+/* Out-of-order data found no place. */
+static void out_of_room(struct shard *shard)
 {
-	return tcp->queued &&
-	       SEQ_GT(LIST_ENTRY(tcp->queue.prev, struct chunk, link)->seq, tcp->rcv_nxt);
+	count_drop(&shard->counters, DROP_TCP_UNSACKED);
+	log_limited(&shard->pool_limit, LOG_LEVEL_WARNING,
+		    "shard %u: the buffer pool is used up, out-of-order segments are dropped; see "
+		    "--pool",
+		    shard->id);
 }
 
 static void take_in_order(struct shard *shard, struct flow *flow, struct frame *frame)
 {
 	struct tcp *tcp = &flow->tcp;
-	bool islands = has_islands(tcp);
+	const struct chunk *island = tcp_queue_first_island(tcp);
+	uint32_t gap = island ? island->seq - tcp->rcv_nxt : UINT32_MAX;
 
-	if (islands) {
-		/* A segment may reach into the first island: only what fills the hole is new. */
-		const struct list *node = tcp->queue.next;
-
-		while (SEQ_LE(LIST_ENTRY(node, struct chunk, link)->seq, tcp->rcv_nxt))
-			node = node->next;
-		tcp_trim(frame, 0, LIST_ENTRY(node, struct chunk, link)->seq - tcp->rcv_nxt);
+	if (gap < frame->payload_len) {
+		/* A segment that reaches into the first island: what fills the hole is in order,
+		 * and what is new behind the island waits for that. */
+		if (!tcp_queue_island(shard, flow, frame, tcp->rcv_nxt, island->seq))
+			out_of_room(shard);
+		tcp_trim(frame, 0, gap);
 	}
 	if (!tcp_queue_in_order(shard, flow, frame))
 		count_drop(&shard->counters, DROP_TCP_IN_WINDOW);
-	if (islands) {
+	if (island) {
 		if (tcp_queue_flush(shard, flow))
 			tcp->bits |= TCPB_ABORT;
 		absorb_islands(tcp);
@@ -316,13 +342,16 @@ static void take_out_of_order(struct shard *shard, struct flow *flow, struct fra
 	count_add(&shard->counters, COUNT_TCP_OUT_OF_ORDER, 1);
 	if (tcp_queue_overlap(&flow->tcp, seq, seq + frame->payload_len, &flow->tcp.dsack))
 		flow->tcp.bits |= TCPB_DSACK;
-	if (!tcp_queue_island(shard, flow, frame, seq)) {
-		count_drop(&shard->counters, DROP_TCP_UNSACKED);
-		log_limited(&shard->pool_limit, LOG_LEVEL_WARNING,
-			    "shard %u: the buffer pool is used up, out-of-order segments are "
-			    "dropped; see --pool",
-			    shard->id);
-	}
+	if (!tcp_queue_island(shard, flow, frame, seq, seq))
+		out_of_room(shard);
+}
+
+/* Whether data was kept that lies behind a number: then no FIN can have it. */
+static bool lies_below_data(const struct tcp *tcp, uint32_t seq)
+{
+	const struct chunk *last = LIST_ENTRY(tcp->queue.prev, struct chunk, link);
+
+	return tcp->queued && SEQ_GT(last->seq + last->len, seq);
 }
 
 /*
@@ -352,8 +381,8 @@ static void take_payload(struct shard *shard, struct flow *flow, struct frame *f
 {
 	struct tcp *tcp = &flow->tcp;
 	uint32_t seq = h->seq;
-	bool fin = h->flags & TCP_FIN;
-	bool orderly = seq == tcp->rcv_nxt && !has_islands(tcp);
+	bool fin = h->flags & TCP_FIN, bare = !frame->payload_len;
+	bool orderly = seq == tcp->rcv_nxt && !tcp_queue_first_island(tcp);
 
 	if (tcp_is(tcp, TCPB_GUEST_FIN)) { /* nothing can follow a FIN */
 		want_ack(tcp);
@@ -373,10 +402,12 @@ static void take_payload(struct shard *shard, struct flow *flow, struct frame *f
 		tcp_trim(frame, 0, tcp->rcv_adv - seq);
 		fin = false;
 	}
-	if (fin && !tcp->fin_ahead) {
+	if (fin && !tcp->fin_ahead && !lies_below_data(tcp, seq + frame->payload_len)) {
 		tcp->fin_ahead = true;
 		tcp->guest_fin_seq = seq + frame->payload_len;
 	}
+	if (tcp->fin_ahead && SEQ_GT(seq + frame->payload_len, tcp->guest_fin_seq))
+		tcp_trim(frame, 0, SEQ_LT(seq, tcp->guest_fin_seq) ? tcp->guest_fin_seq - seq : 0);
 	if (frame->payload_len) {
 		if (seq == tcp->rcv_nxt)
 			take_in_order(shard, flow, frame);
@@ -385,7 +416,9 @@ static void take_payload(struct shard *shard, struct flow *flow, struct frame *f
 	}
 	if (tcp->fin_ahead && tcp->guest_fin_seq == tcp->rcv_nxt && !tcp_is(tcp, TCPB_GUEST_FIN))
 		take_fin(tcp);
-	want_ack_of_data(shard, tcp, orderly);
+	/* A FIN alone that is held back leaves nothing to be said. */
+	if (!bare || !tcp_is(tcp, TCPB_FIN_HELD))
+		want_ack_of_data(shard, tcp, orderly);
 	/* Without SACK each segment out of order is answered by its own duplicate, which a sender
 	 * counts. */
 	if (seq != tcp->rcv_nxt && SEQ_GT(seq, tcp->rcv_nxt) && !tcp_is(tcp, TCPB_SACK))
@@ -421,13 +454,39 @@ static void take_ecn(struct tcp *tcp, const struct frame *frame, const struct tc
 		tcp_recovery_ecn(tcp);
 }
 
+/*
+ * RFC 5961 3.2. The right number is the one that we acknowledge; for a FIN that is held back the
+ * guest may have either in mind: behind it as the last that it sent, before it as the last that we
+ * said.
+ */
+static void take_reset(struct shard *shard, struct flow *flow, const struct tcp_header *h)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	if (h->seq == tcp->rcv_nxt || (tcp_is(tcp, TCPB_FIN_HELD) && h->seq == tcp->rcv_nxt - 1))
+		tcp_abort(shard, flow, false);
+	else if (is_acceptable(tcp, h->seq, 0))
+		challenge(shard, tcp);
+	else
+		count_drop(&shard->counters, DROP_TCP_SEQUENCE);
+}
+
 static void in_open(struct shard *shard, struct flow *flow, struct frame *frame,
 		    const struct tcp_header *h)
 {
 	struct tcp *tcp = &flow->tcp;
-	uint32_t len =
-		frame->payload_len + (h->flags & TCP_FIN ? 1 : 0) + (h->flags & TCP_SYN ? 1 : 0);
+	uint32_t len = frame->payload_len + (h->flags & TCP_FIN ? 1 : 0);
 
+	if (h->flags & TCP_SYN && !(h->flags & TCP_RST)) { /* RFC 5961 4.2, wherever it lies */
+		challenge(shard, tcp);
+		return;
+	}
+	if (h->flags & TCP_RST) {
+		take_reset(shard, flow, h);
+		return;
+	}
+	if (lacks_timestamp(shard, tcp, h))
+		return;
 	if (fails_paws(shard, tcp, h)) {
 		count_drop(&shard->counters, DROP_TCP_PAWS);
 		/* Late, and its repetition was here before: that was needless. */
@@ -440,21 +499,10 @@ static void in_open(struct shard *shard, struct flow *flow, struct frame *frame,
 		reject(shard, flow, frame, h);
 		/* A full window must not keep its owner from learning what the guest has received
 		 * (RFC 9293 3.10.7.4); the guest may have gone one byte beyond it with a probe. */
-		if (h->flags & TCP_RST || !(h->flags & TCP_ACK) || h->flags & TCP_SYN ||
+		if (!(h->flags & TCP_ACK) ||
 		    !(SEQ_LE(h->seq, tcp->rcv_adv + 1) && SEQ_GE(h->seq, tcp->rcv_nxt - 1)))
 			return;
 		take_ack(shard, flow, frame, h);
-		return;
-	}
-	if (h->flags & TCP_RST) {
-		if (h->seq == tcp->rcv_nxt)
-			tcp_abort(shard, flow, false);
-		else
-			challenge(shard, tcp); /* RFC 5961 3.2 */
-		return;
-	}
-	if (h->flags & TCP_SYN) { /* RFC 5961 4.2 */
-		challenge(shard, tcp);
 		return;
 	}
 	if (!(h->flags & TCP_ACK)) {
@@ -494,7 +542,7 @@ static void in_syn_rcvd(struct shard *shard, struct flow *flow, struct frame *fr
 		tcp_send_control(shard, flow, h->ack, TCP_RST);
 		return;
 	}
-	if (fails_paws(shard, tcp, h))
+	if (lacks_timestamp(shard, tcp, h) || fails_paws(shard, tcp, h))
 		return;
 	if (!tcp->retries)
 		tcp_rtt_sample(tcp, (uint32_t)(shard->now_us - tcp->ts_recent_us + 1));
@@ -508,7 +556,6 @@ static void in_time_wait(struct shard *shard, struct flow *flow, struct frame *f
 {
 	struct tcp *tcp = &flow->tcp;
 
-	(void)frame;
 	if (h->flags & TCP_RST) {
 		if (h->seq == tcp->rcv_nxt)
 			tcp->bits |= TCPB_DEAD;
@@ -516,6 +563,8 @@ static void in_time_wait(struct shard *shard, struct flow *flow, struct frame *f
 	}
 	if (h->flags & TCP_FIN)
 		tcp->state_due_us = shard->now_us + TCP_TIME_WAIT_US;
+	else if (h->seq == tcp->rcv_nxt && !frame->payload_len && !(h->flags & TCP_SYN))
+		return; /* an ACK that asks for nothing */
 	tcp_send_control(shard, flow, tcp->snd_nxt, TCP_ACK);
 }
 

@@ -17,12 +17,13 @@
 #define TCP_RTO_FIRST_US 1000000u
 #define TCP_PTO_MIN_US                                                                             \
 	40000u /* a busy machine keeps a guest waiting for longer than a wire would */
-#define TCP_DELAYED_ACK_US 50000u /* what a guest may wait for a second segment */
-#define TCP_ACK_DELAY_US   1000u  /* ours: an answer on the way is worth so much patience */
-#define TCP_RETRIES	   15	  /* as Linux' tcp_retries2 */
-#define TCP_SYN_RETRIES	   6
-#define TCP_IDLE_US	   (7440ull * 1000000) /* RFC 5382 REQ-5: at least 2 h 4 min */
-#define TCP_CONNECT_US	   (140ull * 1000000)  /* beyond what the host's own retries take */
+#define TCP_DELAYED_ACK_US   50000u /* what a guest may wait for a second segment */
+#define TCP_ACK_DELAY_US     1000u  /* ours: an answer on the way is worth so much patience */
+#define TCP_RETRIES	     15	    /* as Linux' tcp_retries2 */
+#define TCP_SYN_RETRIES	     6
+#define TCP_IDLE_US	     (7440ull * 1000000) /* RFC 5382 REQ-5: at least 2 h 4 min */
+#define TCP_CONNECT_LEAST_US 250000u /* before a newer flow may take an attempt's place */
+#define TCP_CONNECT_US	     (140ull * 1000000) /* beyond what the host's own retries take */
 /* Long enough for five repetitions of a FIN: nothing else can be late on a link within one machine.
  */
 #define TCP_TIME_WAIT_US   (10ull * 1000000)
@@ -35,15 +36,19 @@
 #define TCP_WSCALE	 8 /* windows up to 16 MiB */
 #define TCP_WINDOW_MAX	 (1u << 20)
 #define TCP_SHARE_MAX	 (256u << 10) /* bytes of the pool that one flow may be promised */
+#define TCP_CHUNKS_MAX	 1024u	      /* of one flow's islands: each may hold but one byte */
 
 /* tcp_queue.c: from the guest towards the socket. */
 
 /* Takes in-order payload of a segment (seq == rcv_nxt): gathers the frame or, if the socket is
  * full, queues a copy. False if the pool had no room: nothing was taken. */
 bool tcp_queue_in_order(struct shard *shard, struct flow *flow, struct frame *frame);
-/* Keeps payload that is ahead of rcv_nxt. False if the pool had no room. */
+/* Keeps a frame's payload, which begins at seq, as far as it lies at or behind from, which is ahead
+ * of rcv_nxt. False if the pool had no room. */
 bool tcp_queue_island(struct shard *shard, struct flow *flow, const struct frame *frame,
-		      uint32_t seq);
+		      uint32_t seq, uint32_t from);
+/* The first island, or NULL. */
+const struct chunk *tcp_queue_first_island(const struct tcp *tcp);
 /* Whether part of [seq, end) is kept already, and its first contiguous part (RFC 2883 4.3). */
 bool tcp_queue_overlap(const struct tcp *tcp, uint32_t seq, uint32_t end, struct sack_block *dup);
 /* Gives what is in order to the socket. 0, or -errno if the connection is broken. */
@@ -68,6 +73,8 @@ void tcp_answer_syn(struct shard *shard, struct flow *flow, const struct tcp_hea
 /* tcp_out.c: to the guest. False: the guest's side is full. */
 bool tcp_send_control(struct shard *shard, struct flow *flow, uint32_t seq, uint8_t flags);
 bool tcp_send_data(struct shard *shard, struct flow *flow);
+/* The last of a stream that the peer has reset: what the guest's window still lets go. */
+bool tcp_send_rest(struct shard *shard, struct flow *flow);
 /* A RST or an ACK that belongs to no flow. */
 bool tcp_send_stray(struct shard *shard, const struct frame *frame, uint32_t seq, uint32_t ack,
 		    uint8_t flags);

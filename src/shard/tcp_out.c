@@ -14,6 +14,7 @@
 #define GUEST_FULL (-EXFULL) /* no room in the transmit batch; no socket call says so */
 #define GSO_MAX                                                                                    \
 	65160u /* payload bytes of one large segment: with headers and options below 64 KiB */
+#define ROUNDED_MAX (2 * TCP_SHARE_MAX) /* more in order than any window lets come */
 #define RUN_MAX                                                                                    \
 	(512u << 10) /* bytes per flow and turn, so that no flow keeps the others waiting          \
 		      */
@@ -69,12 +70,22 @@ static uint16_t window_field(struct tcp *tcp, uint32_t ack, bool syn)
 	uint32_t shift = syn ? 0 : tcp->rcv_shift;
 	uint32_t field = (window + (1u << shift) - 1) >> shift;
 
+	/* Rounded up again and again, a window that is used byte by byte would never end. */
+	if (tcp->rcv_nxt - tcp->host_nxt - tcp->gathered > ROUNDED_MAX)
+		field = window >> shift;
 	field = field > 65535 ? 65535 : field;
 	if (SEQ_GT(ack + (field << shift), tcp->rcv_adv))
 		tcp->rcv_adv = ack + (field << shift);
-	tcp->last_ack = ack;
-	tcp->last_wnd = field << shift;
 	return (uint16_t)field;
+}
+
+/* A segment goes out: the guest learns what it says. */
+static void note_told(struct tcp *tcp, const struct tcp_header *h)
+{
+	if (!(h->flags & TCP_ACK))
+		return;
+	tcp->last_ack = h->ack;
+	tcp->last_wnd = (uint32_t)h->window << (h->flags & TCP_SYN ? 0 : tcp->rcv_shift);
 }
 
 static void syn_options(const struct shard *shard, const struct flow *flow, uint8_t flags,
@@ -178,6 +189,7 @@ bool tcp_send_control(struct shard *shard, struct flow *flow, uint32_t seq, uint
 	l3_of(shard, &flow->key, 0, &l3);
 	if (!emit(shard, flow->queue, &l3, &h))
 		return false;
+	note_told(&flow->tcp, &h);
 	if (flags & TCP_ACK)
 		acknowledged(&flow->tcp);
 	if (flags & TCP_RST)
@@ -328,9 +340,14 @@ static ssize_t send_range(struct shard *shard, struct flow *flow, uint32_t seq, 
 		tcp->peek_seq = seq + (uint32_t)n;
 	put_headers(&run, &burst, seq, (size_t)n, tcp->mss);
 	tx_burst_commit(shard->tx, &burst, (size_t)n, &run.offload);
-	acknowledged(tcp);
+	note_told(tcp, &run.h);
 	tcp->bits |= TCPB_PROMPT;
-	tcp->bits &= ~(uint32_t)(seq == tcp->snd_nxt ? TCPB_CWR : 0);
+	/* Data carries no SACK blocks: what is held, or came twice, is told by an ACK of its own.
+	 */
+	if (!tcp_is(tcp, TCPB_DSACK) && !tcp_queue_first_island(tcp))
+		acknowledged(tcp);
+	if (seq == tcp->snd_nxt)
+		tcp->bits &= ~(uint32_t)TCPB_CWR;
 	count_add(&shard->counters, COUNT_TCP_TX_BYTES, (uint64_t)n);
 	return n;
 }
@@ -470,6 +487,12 @@ static bool send_new(struct shard *shard, struct flow *flow)
 		sent += (uint32_t)n;
 	}
 	return true;
+}
+
+bool tcp_send_rest(struct shard *shard, struct flow *flow)
+{
+	flow->tcp.bits &= ~(uint32_t)TCPB_DRAINED;
+	return send_new(shard, flow) && list_is_empty(&flow->touched);
 }
 
 bool tcp_send_data(struct shard *shard, struct flow *flow)

@@ -98,11 +98,13 @@ static uint32_t insert_after(struct shard *shard, struct tcp *tcp, struct list *
 		uint32_t n = len - done;
 
 		if (!c || chunk_end(c) != seq + done || !chunk_room(c)) {
-			if (!promised && pool_unpromised(&shard->pool) < POOL_DATA)
+			if (!promised && (pool_unpromised(&shard->pool) < POOL_DATA ||
+					  tcp->n_chunks >= TCP_CHUNKS_MAX))
 				break;
 			c = pool_take(&shard->pool);
 			if (!c)
 				break;
+			tcp->n_chunks++;
 			c->seq = seq + done;
 			c->link.prev = place;
 			c->link.next = place->next;
@@ -172,14 +174,25 @@ bool tcp_queue_overlap(const struct tcp *tcp, uint32_t seq, uint32_t end, struct
 	return found;
 }
 
+const struct chunk *tcp_queue_first_island(const struct tcp *tcp)
+{
+	const struct list *node = tcp->queue.next;
+
+	if (!tcp->queued || SEQ_LE(CHUNK_OF(tcp->queue.prev)->seq, tcp->rcv_nxt))
+		return NULL;
+	while (SEQ_LE(CHUNK_OF(node)->seq, tcp->rcv_nxt))
+		node = node->next;
+	return CHUNK_OF(node);
+}
+
 bool tcp_queue_island(struct shard *shard, struct flow *flow, const struct frame *frame,
-		      uint32_t seq)
+		      uint32_t seq, uint32_t from)
 {
 	struct tcp *tcp = &flow->tcp;
-	uint32_t at = seq, end = seq + frame->payload_len;
+	uint32_t at = from, end = seq + frame->payload_len;
 	struct list *before = &tcp->queue, *node;
 
-	tcp->island_recent = seq;
+	tcp->island_recent = from;
 	for (node = tcp->queue.next; node != &tcp->queue && SEQ_LT(at, end); node = node->next) {
 		const struct chunk *c = CHUNK_OF(node);
 
@@ -252,8 +265,10 @@ static void consume(struct shard *shard, struct tcp *tcp, uint32_t n)
 		c->len = (uint16_t)(c->len - part);
 		tcp->queued -= part;
 		n -= part;
-		if (!c->len)
+		if (!c->len) {
 			pool_give(&shard->pool, c);
+			tcp->n_chunks--;
+		}
 	}
 	while (n) {
 		struct frame *f = tcp->gather_first;
@@ -347,7 +362,7 @@ void tcp_queue_drop(struct shard *shard, struct flow *flow)
 		return;
 	while (!list_is_empty(&tcp->queue))
 		pool_give(&shard->pool, CHUNK_OF(tcp->queue.next));
-	tcp->queued = 0;
+	tcp->queued = tcp->n_chunks = 0;
 	tcp->gather_first = tcp->gather_last = NULL;
 	tcp->gathered = 0;
 }

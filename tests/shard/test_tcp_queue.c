@@ -50,7 +50,7 @@ static struct frame *frame_of(uint32_t seq, uint32_t len)
 
 static bool island(uint32_t seq, uint32_t len)
 {
-	return tcp_queue_island(&shard, &flow, frame_of(seq, len), seq);
+	return tcp_queue_island(&shard, &flow, frame_of(seq, len), seq, seq);
 }
 
 /* All chunks are sorted, do not overlap, and hold the stream's bytes. Returns the bytes. */

@@ -396,6 +396,7 @@ static const struct {
 	{ "EPERM", EPERM },
 	{ "EHOSTDOWN", EHOSTDOWN },
 	{ "ECONNRESET", ECONNRESET },
+	{ "EOPNOTSUPP", EOPNOTSUPP },
 };
 
 static int error_of(struct script *sc)
@@ -434,6 +435,12 @@ static void host_sends(struct script *sc)
 	sock_raise(&sc->w->sock, EPOLLIN);
 }
 
+static void host_sends_and_fails(struct script *sc)
+{
+	sc->w->sock.arrived += number(sc);
+	host_fails(sc);
+}
+
 static void host_sends_urgent(struct script *sc)
 {
 	sc->w->sock.arrived += number(sc);
@@ -470,9 +477,15 @@ static const struct host_rule {
 	const char *name;
 	void (*run)(struct script *sc);
 } host_rules[] = {
-	{ "accepts", host_accepts }, { "connected", host_connected }, { "fails", host_fails },
-	{ "sends", host_sends },     { "urgent", host_sends_urgent }, { "reads", host_reads },
-	{ "closes", host_closes },   { "acks-fin", host_acks_fin },
+	{ "accepts", host_accepts },
+	{ "connected", host_connected },
+	{ "fails", host_fails },
+	{ "sends", host_sends },
+	{ "urgent", host_sends_urgent },
+	{ "reads", host_reads },
+	{ "closes", host_closes },
+	{ "acks-fin", host_acks_fin },
+	{ "sends-and-fails", host_sends_and_fails },
 };
 
 static void do_host(struct script *sc)
@@ -511,7 +524,7 @@ static void do_sock(struct script *sc)
 	else if (accept_word(sc, "aborted"))
 		check_field(sc, "aborted", s->aborted, 1);
 	else if (accept_word(sc, "keepalive"))
-		check_field(sc, "keep-alive", s->keepalive, 1);
+		check_field(sc, "keep-alive", s->keepalive, number(sc));
 	else
 		fail(sc, "unknown state '%s'", next_word(sc));
 }

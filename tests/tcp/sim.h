@@ -109,8 +109,9 @@ struct sim_sock {
 	uint32_t peek_off;
 	bool eof, reset;
 	int error;
-	bool aborted, closed, keepalive;
-	uint32_t events; /* edges not reported yet */
+	bool aborted, closed;
+	uint32_t keepalive; /* after so many seconds; 0: not */
+	uint32_t events;    /* edges not reported yet */
 	uint64_t turn_at_us;
 	uint64_t urgent_at; /* offset of the urgent byte received from the peer; UINT64_MAX: none */
 	uint64_t urgent_sent; /* offset + 1 of the last urgent byte written, 0: none */

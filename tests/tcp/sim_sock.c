@@ -273,9 +273,9 @@ void hostsock_abort(int fd)
 		sim_world->on_sock(sim_world, "abort", 0);
 }
 
-void hostsock_keepalive(int fd)
+void hostsock_keepalive(int fd, int idle_s)
 {
-	sock_of(fd)->keepalive = true;
+	sock_of(fd)->keepalive = (uint32_t)idle_s;
 	if (sim_world->on_sock)
 		sim_world->on_sock(sim_world, "keepalive", 0);
 }

@@ -279,6 +279,7 @@ static void reset_shard(struct world *w, uint64_t now_us, size_t pool_bytes)
 	shard->now_us = now_us;
 	list_init(&shard->flows_free);
 	list_init(&shard->owned);
+	list_init(&shard->connecting);
 	list_init(&shard->touched);
 	list_init(&shard->again);
 	list_init(&shard->time_wait);
@@ -386,7 +387,7 @@ static void open_guest_flow(struct world *w, struct frame *frame)
 
 	tcp_open_guest(w->shard, flow, frame);
 	w->flow = flow;
-	list_append(&w->shard->owned, &flow->owned);
+	list_append(&w->shard->connecting, &flow->owned);
 	flow->fd = w->sock.fd;
 	flow->in_epoll = true;
 	w->sock.open = true;
