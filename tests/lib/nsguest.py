@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import time
 
 import netns
@@ -59,7 +60,7 @@ class NsGuest:
     the constructor returns.
     """
 
-    def __init__(self, case, *options, name="pasta", auto=False, runas="0"):
+    def __init__(self, case, *options, name="pasta", auto=False, runas="0", by_process=False):
         self.case = case
         self.ns = netns.Namespace("g")
         case.cleanups.append(self.ns.delete)
@@ -68,10 +69,19 @@ class NsGuest:
         none = () if auto else tuple(word for flag in "tuTU" if "-" + flag not in options for word in ("-" + flag, "none"))
         self.pid_file = case.path("pasta%d.pid" % len(case.daemons))
         self.daemon = Daemon(case, (case.program(name), "-f", "--config-net", *map(str, options), *none, "--runas", runas,
-                                    "-P", self.pid_file, "--netns", "/run/netns/" + self.ns.name))
+                                    "-P", self.pid_file) + (self._process() if by_process else
+                                                             ("--netns", "/run/netns/" + self.ns.name)))
         case.daemons.append(self.daemon)
         wait_for(lambda: self._ready() or not self.daemon.running(), "the PID file is filled", 20)
         assert self.daemon.running(), "it did not start:\n" + self.daemon.log()
+
+    def _process(self):
+        """The namespace by a process in it: the mounts of others are no news then."""
+        holder = subprocess.Popen(self.ns.command("sleep", "1000"), stdin=subprocess.DEVNULL)
+        self.case.cleanups.append(lambda: (holder.kill(), holder.wait()))
+        inside = os.stat("/run/netns/" + self.ns.name).st_ino
+        wait_for(lambda: os.stat("/proc/%d/ns/net" % holder.pid).st_ino == inside, "a process is inside")
+        return (str(holder.pid),)
 
     def _ready(self):
         return os.path.exists(self.pid_file) and os.path.getsize(self.pid_file) > 0
