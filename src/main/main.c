@@ -77,7 +77,8 @@ static bool in_namespace(const struct program *program)
 /* What is opened with the rights that the program was started with. */
 static int open_first(struct program *program)
 {
-	uint64_t keep = PRIVILEGES_VM | (in_namespace(program) ? PRIVILEGE(CAP_SYS_ADMIN) : 0);
+	uint64_t ns = PRIVILEGE(CAP_SYS_ADMIN) | PRIVILEGE(CAP_NET_ADMIN);
+	uint64_t keep = PRIVILEGES_VM | (in_namespace(program) ? ns : 0);
 	int error = guest_side_open(&program->side, program->config);
 
 	if (!error && in_namespace(program))

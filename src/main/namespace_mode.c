@@ -23,10 +23,13 @@ static int make_tap(struct namespace_mode *mode, const struct network *network)
 		return -ENOMEM;
 	error = netns_plan_make(plan, rt->config, rt->netconf_rcu, &network->host, rt->n_shards);
 	error = error ? error : netns_make_tap(&mode->ns, plan, &mode->tap);
-	free(plan);
-	if (!error)
-		guest_mac_note(rt, mode->tap.mac.b);
-	return error;
+	if (error) {
+		free(plan);
+		return error;
+	}
+	mode->plan = plan;
+	guest_mac_note(rt, mode->tap.mac.b);
+	return 0;
 }
 
 int namespace_open(struct namespace_mode *mode, struct runtime *rt, const struct network *network)
@@ -34,11 +37,14 @@ int namespace_open(struct namespace_mode *mode, struct runtime *rt, const struct
 	struct netns_user user = { 0 };
 	int changes = privileges_user(rt->config->runas, &user.uid, &user.gid), error;
 
-	*mode = (struct namespace_mode){ .rt = rt, .ns = { -1, -1, 0, -1, -1 } };
+	*mode = (struct namespace_mode){
+		.rt = rt, .ns = { .net_fd = -1, .user_fd = -1, .command_fd = -1, .go_fd = -1 }
+	};
 	if (changes < 0)
 		return changes;
 	user.change = changes;
 	user.keep_ns = rt->config->netns_only;
+	mode->network = network;
 	error = netns_open(&mode->ns, rt->config, &user);
 	error = error ? error : make_tap(mode, network);
 	return error ? error : netns_watch_new(&mode->watch, &mode->ns, rt->config);
@@ -59,6 +65,7 @@ int namespace_start_thread(struct namespace_mode *mode)
 	const struct config *config = mode->rt->config;
 	int cpu = config->n_cpus ? config->cpus[1 % config->n_cpus] : -1, error = 0;
 
+	mode->ns.configures = mode->plan->configure;
 	if (!(privileges_get() & PRIVILEGE(CAP_SYS_ADMIN)))
 		error = netns_join_user(&mode->ns);
 	return error ? error
@@ -146,12 +153,28 @@ static bool namespace_gone(struct control_hook *hook)
 	return false;
 }
 
+static int follow_host(struct namespace_mode *mode, struct control *control) ON_CONTROL
+{
+	struct netns_plan *plan = mode->plan;
+	int error;
+
+	if (!plan->configure)
+		return 0;
+	mode->plan = NULL;
+	error = ns_follow_new(&mode->follow, plan, mode->tap.ifindex, mode->network, mode->thread);
+	error = error ? error : ns_follow_hook(mode->follow, control);
+	if (error)
+		log_error("Couldn't watch the host's addresses and routes: %s", strerror(-error));
+	return error;
+}
+
 int namespace_hook(struct namespace_mode *mode, struct control *control)
 {
 	int error = ns_ports_new(&mode->ports, mode->rt, mode->thread);
 
 	error = error ? error : follow_ports(mode, control);
 	error = error ? error : ns_ports_follow(mode->ports, control);
+	error = error ? error : follow_host(mode, control);
 
 	if (!error && mode->ns.command_fd >= 0) {
 		mode->command_hook =
@@ -192,5 +215,7 @@ void namespace_close(struct namespace_mode *mode)
 		netns_watch_free(mode->watch);
 	if (mode->ports)
 		ns_ports_free(mode->ports);
+	ns_follow_free(mode->follow);
+	free(mode->plan);
 	netns_close(&mode->ns);
 }

@@ -11,6 +11,7 @@
 #include "netns.h"
 #include "netns_watch.h"
 #include "network.h"
+#include "ns_follow.h"
 #include "ns_ports.h"
 #include "ns_thread.h"
 
@@ -18,6 +19,9 @@ struct namespace_mode {
 	struct runtime *rt;
 	struct netns ns;
 	struct tap_device tap;
+	const struct network *network;
+	struct netns_plan *plan; /* what was set up at start; NULL once it is follow's */
+	struct ns_follow *follow;
 	struct netns_watch *watch;
 	struct ns_thread *thread;
 	struct ns_ports *ports;		/* what shards need of the namespace */

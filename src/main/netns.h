@@ -24,8 +24,9 @@ struct netns_user {
 };
 
 struct netns {
-	int net_fd;  /* the network namespace */
-	int user_fd; /* the user namespace to join for it; -1: the daemon's own will do */
+	int net_fd;	 /* the network namespace */
+	int user_fd;	 /* the user namespace to join for it; -1: the daemon's own will do */
+	bool configures; /* its thread keeps the right to configure it */
 
 	/* Of a command that was started by us; 0 and -1 if there is none. */
 	pid_t command;

@@ -127,11 +127,12 @@ static int no_own_link_local(struct apply *a)
 	return nl_talk(&a->nl, msg);
 }
 
-static int add_addr(struct apply *a, const struct plan_addr *addr)
+static int talk_addr(struct apply *a, uint16_t type, unsigned int flags_of_request,
+		     const struct plan_addr *addr)
 {
 	void *header;
-	struct nlmsghdr *msg = nl_request(a->room, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE,
-					  &header, sizeof(struct ifaddrmsg));
+	struct nlmsghdr *msg =
+		nl_request(a->room, type, flags_of_request, &header, sizeof(struct ifaddrmsg));
 	struct ifaddrmsg *ifa = header;
 	bool v4 = ip_is_v4(&addr->addr);
 	uint32_t flags = addr->no_prefix_route ? IFA_F_NOPREFIXROUTE : 0;
@@ -143,6 +144,11 @@ static int add_addr(struct apply *a, const struct plan_addr *addr)
 	put_addr(msg, IFA_ADDRESS, &addr->addr);
 	mnl_attr_put_u32(msg, IFA_FLAGS, v4 ? flags : flags | IFA_F_NODAD);
 	return nl_talk(&a->nl, msg);
+}
+
+static int add_addr(struct apply *a, const struct plan_addr *addr)
+{
+	return talk_addr(a, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, addr);
 }
 
 /* RFC 4291 appendix A: fe80::/64 and the modified EUI-64 of the device. */
@@ -179,11 +185,11 @@ static bool is_planned_addr(const struct netns_plan *plan, const struct ip_addr 
 	return false;
 }
 
-static int add_route(struct apply *a, const struct plan_route *route, bool onlink)
+static int talk_route(struct apply *a, uint16_t type, unsigned int flags,
+		      const struct plan_route *route, bool onlink)
 {
 	void *header;
-	struct nlmsghdr *msg = nl_request(a->room, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &header,
-					  sizeof(struct rtmsg));
+	struct nlmsghdr *msg = nl_request(a->room, type, flags, &header, sizeof(struct rtmsg));
 	struct rtmsg *rtm = header;
 
 	rtm->rtm_family = route->version == IP4 ? AF_INET : AF_INET6;
@@ -203,6 +209,11 @@ static int add_route(struct apply *a, const struct plan_route *route, bool onlin
 		mnl_attr_put_u32(msg, RTA_PRIORITY, route->metric);
 	mnl_attr_put_u32(msg, RTA_OIF, a->ifindex);
 	return nl_talk(&a->nl, msg);
+}
+
+static int add_route(struct apply *a, const struct plan_route *route, bool onlink)
+{
+	return talk_route(a, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route, onlink);
 }
 
 /* One pass over the routes not added yet. Returns how many were; error is the last refusal's. */
@@ -316,5 +327,89 @@ int netns_lo_up(void)
 	if (error < 0)
 		log_error("Couldn't bring the loopback interface up in the namespace: %s",
 			  strerror(-error));
+	return error;
+}
+
+static bool addr_eq(const struct plan_addr *a, const struct plan_addr *b)
+{
+	return ip_eq(&a->addr, &b->addr) && a->prefix_len == b->prefix_len &&
+	       a->no_prefix_route == b->no_prefix_route;
+}
+
+static bool route_eq(const struct plan_route *a, const struct plan_route *b)
+{
+	return a->version == b->version && ip_eq(&a->dst, &b->dst) &&
+	       a->prefix_len == b->prefix_len && a->scope == b->scope && a->onlink == b->onlink &&
+	       a->metric == b->metric && ip_eq(&a->gateway, &b->gateway) &&
+	       ip_eq(&a->source, &b->source);
+}
+
+static bool has_addr(const struct netns_plan *plan, const struct plan_addr *addr)
+{
+	for (unsigned int i = 0; i < plan->n_addrs; i++) {
+		if (addr_eq(&plan->addrs[i], addr))
+			return true;
+	}
+	return false;
+}
+
+static bool has_route(const struct netns_plan *plan, const struct plan_route *route)
+{
+	for (unsigned int i = 0; i < plan->n_routes; i++) {
+		if (route_eq(&plan->routes[i], route))
+			return true;
+	}
+	return false;
+}
+
+bool netns_plan_eq(const struct netns_plan *a, const struct netns_plan *b)
+{
+	if (a->n_addrs != b->n_addrs || a->n_routes != b->n_routes)
+		return false;
+	for (unsigned int i = 0; i < a->n_addrs; i++) {
+		if (!has_addr(b, &a->addrs[i]))
+			return false;
+	}
+	for (unsigned int i = 0; i < a->n_routes; i++) {
+		if (!has_route(b, &a->routes[i]))
+			return false;
+	}
+	return true;
+}
+
+static void del_routes(struct apply *a, const struct netns_plan *before)
+{
+	for (unsigned int i = 0; i < before->n_routes; i++) {
+		const struct plan_route *route = &before->routes[i];
+
+		if (!has_route(a->plan, route)) /* it may have gone with its address */
+			talk_route(a, RTM_DELROUTE, 0, route, false);
+	}
+}
+
+static void del_addrs(struct apply *a, const struct netns_plan *before)
+{
+	for (unsigned int i = 0; i < before->n_addrs; i++) {
+		if (!has_addr(a->plan, &before->addrs[i]))
+			talk_addr(a, RTM_DELADDR, 0, &before->addrs[i]);
+	}
+}
+
+/* The last address of a device takes all its routes along, the first of an IPv4 prefix the others:
+ * so new ones come first, and what the kernel has thrown away with an old one is added again. */
+int netns_plan_update(const struct netns_plan *before, const struct netns_plan *now,
+		      unsigned int ifindex)
+{
+	struct apply a = { .plan = now, .ifindex = ifindex };
+	int error = nl_open(&a.nl);
+
+	if (error == 0) {
+		del_routes(&a, before);
+		add_addrs(&a);
+		del_addrs(&a, before);
+		error = add_addrs(&a);
+		add_routes(&a);
+	}
+	nl_close(&a.nl);
 	return error;
 }

@@ -66,6 +66,16 @@ int netns_plan_copy_routes(struct netns_plan *plan, enum ip_version version, uns
  */
 int netns_plan_apply(const struct netns_plan *plan, unsigned int ifindex, struct eth_addr *mac);
 
+/*
+ * Turns what was set up by one plan into what another says, in the namespace that the calling
+ * thread is in. Only what the first plan had is removed. 0 or -errno.
+ */
+int netns_plan_update(const struct netns_plan *before, const struct netns_plan *now,
+		      unsigned int ifindex);
+
+/* Whether two plans give a namespace the same addresses and routes. */
+bool netns_plan_eq(const struct netns_plan *a, const struct netns_plan *b);
+
 /* Brings the loopback interface up in the namespace that the calling thread is in. 0 or -errno,
  * logged. */
 int netns_lo_up(void);

@@ -214,7 +214,8 @@ static int enter(struct ns_thread *thread)
 		error = -errno;
 		log_error("Couldn't enter the network namespace: %s", strerror(errno));
 	}
-	limit_capabilities(UINT64_C(1) << CAP_NET_BIND_SERVICE);
+	limit_capabilities(UINT64_C(1) << CAP_NET_BIND_SERVICE |
+			   (thread->ns->configures ? UINT64_C(1) << CAP_NET_ADMIN : 0));
 	return error;
 }
 

@@ -10,7 +10,8 @@
  *
  * ns_thread_start() comes before capabilities are dropped, as the only thread beside main: setns()
  * needs CAP_SYS_ADMIN (in the permitted set is enough) in our user namespace and in the guest's.
- * Once inside, the thread keeps CAP_NET_BIND_SERVICE alone, for -T and -U ports below 1024. main
+ * Once inside, the thread keeps CAP_NET_BIND_SERVICE, for -T and -U ports below 1024, and with
+ * --config-net CAP_NET_ADMIN, to set addresses and routes at run time. main
  * drops the rest of its own when ns_thread_start() has returned, and starts the other threads then.
  */
 #pragma once
