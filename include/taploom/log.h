@@ -13,6 +13,7 @@
 enum log_level {
 	LOG_LEVEL_ERROR,
 	LOG_LEVEL_WARNING,
+	LOG_LEVEL_ANSWER, /* to a question of the operator's: --quiet does not silence it */
 	LOG_LEVEL_INFO,
 	LOG_LEVEL_DEBUG,
 	LOG_LEVEL_TRACE
@@ -25,6 +26,7 @@ bool log_wanted(enum log_level level);
 
 #define log_error(...)	 log_at(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warning(...) log_at(LOG_LEVEL_WARNING, __VA_ARGS__)
+#define log_answer(...)	 log_at(LOG_LEVEL_ANSWER, __VA_ARGS__)
 #define log_info(...)	 log_at(LOG_LEVEL_INFO, __VA_ARGS__)
 #define log_debug(...)	 log_at(LOG_LEVEL_DEBUG, __VA_ARGS__)
 #define log_trace(...)	 log_at(LOG_LEVEL_TRACE, __VA_ARGS__)

@@ -2,6 +2,7 @@
 #include "control.h"
 
 #include "counters_show.h"
+#include "daemon.h"
 #include "inbox.h"
 
 #include "taploom/log.h"
@@ -195,13 +196,7 @@ static int open_signals(struct control *control)
 {
 	sigset_t set;
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGUSR1);
-	sigaddset(&set, SIGQUIT);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
+	daemon_signals(&set); /* blocked since daemon_start() */
 	signal(SIGPIPE, SIG_IGN);
 	control->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return control->signal_fd < 0 ? -errno : 0;

@@ -49,8 +49,8 @@ static void show_header(const struct counter_column *columns, unsigned int n)
 	put(&line, "total", 14);
 	for (unsigned int i = 0; i < n; i++)
 		put(&line, columns[i].name, 14);
-	log_info("counters:");
-	log_info("%s", line.text);
+	log_answer("counters:");
+	log_answer("%s", line.text);
 }
 
 static void show_row(const char *name, const uint64_t *values, unsigned int n)
@@ -66,7 +66,7 @@ static void show_row(const char *name, const uint64_t *values, unsigned int n)
 	put_number(&line, total);
 	for (unsigned int i = 0; i < n; i++)
 		put_number(&line, values[i]);
-	log_info("%s", line.text);
+	log_answer("%s", line.text);
 }
 
 #define MAX_COLUMNS 80

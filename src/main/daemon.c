@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,15 @@ static void close_fd(int *fd)
 	if (*fd >= 0)
 		close(*fd);
 	*fd = -1;
+}
+
+void daemon_signals(sigset_t *set)
+{
+	static const int numbers[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1 };
+
+	sigemptyset(set);
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		sigaddset(set, numbers[i]);
 }
 
 static int open_pid_file(struct daemon *daemon, const char *path)
@@ -59,7 +69,7 @@ static _Noreturn void wait_for_child(struct daemon *daemon, int fd, pid_t child)
 	_exit(EXIT_FAILURE);
 }
 
-static int fork_to_background(struct daemon *daemon)
+static int fork_to_background(struct daemon *daemon, const sigset_t *signals)
 {
 	int pair[2];
 	int error;
@@ -80,6 +90,7 @@ static int fork_to_background(struct daemon *daemon)
 	}
 	if (child > 0) {
 		close(pair[1]);
+		sigprocmask(SIG_UNBLOCK, signals, NULL); /* the child sees its end by the socket */
 		wait_for_child(daemon, pair[0], child);
 	}
 	close(pair[0]);
@@ -109,7 +120,12 @@ static int fill_streams(void)
 int daemon_start(struct daemon *daemon, const struct config *config)
 {
 	int error = fill_streams();
+	sigset_t signals;
 
+	/* From here on there is something to remove: they wait for the control thread, which ends
+	 * in order. */
+	daemon_signals(&signals);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
 	owned_file_init(&daemon->pid_path);
 	daemon->pid_fd = -1;
 	daemon->ready_fd = -1;
@@ -117,7 +133,7 @@ int daemon_start(struct daemon *daemon, const struct config *config)
 		error = open_pid_file(daemon, config->pid_file);
 	daemon->silent = config->own_namespace && !config->foreground;
 	if (!error && !config->foreground && !config->own_namespace)
-		error = fork_to_background(daemon);
+		error = fork_to_background(daemon, &signals);
 	if (error)
 		daemon_end(daemon);
 	return error;

@@ -16,6 +16,8 @@
 #include "owned_file.h"
 #include "taploom/config.h"
 
+#include <signal.h>
+
 struct daemon {
 	struct owned_file pid_path;
 	int pid_fd;   /* owned; -1: no PID file asked for, or filled */
@@ -23,9 +25,12 @@ struct daemon {
 	bool silent;  /* the terminal is the command's once all is ready */
 };
 
+/* The signals that the control thread takes. */
+void daemon_signals(sigset_t *set);
+
 /*
- * Opens config->pid_file (mode 0600, empty) and forks, unless config->foreground or there is a
- * command, whose status is to be passed on. Before any thread.
+ * Blocks those signals, opens config->pid_file (mode 0600, empty) and forks, unless
+ * config->foreground or there is a command, whose status is to be passed on. Before any thread.
  * Returns 0 in the process that is to serve; -errno, logged, if the file could not be made or no
  * process is left.
  */

@@ -66,6 +66,8 @@ static int bind_port(struct runtime *rt, uint8_t proto, const struct port_map *m
 	if (error == -EACCES)
 		log_error("Ports below net.ipv4.ip_unprivileged_port_start need "
 			  "CAP_NET_BIND_SERVICE");
+	if (error == -EINVAL && ip_is_link_local(&map->addr) && !map->ifname[0])
+		log_error("A link-local address takes its interface too, as in [fe80::1]%%eth0/22");
 	return error;
 }
 

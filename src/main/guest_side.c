@@ -12,24 +12,30 @@
 #include <unistd.h>
 
 /* The user that we are about to become must be able to remove the socket from a sticky folder. */
-static void give_to_later_user(const struct guest_side *side)
+static int give_to_later_user(const struct guest_side *side)
 {
 	uid_t uid;
 	gid_t gid;
+	int changes = privileges_user(side->config->runas, &uid, &gid);
 
-	if (privileges_user(side->config->runas, &uid, &gid) == 1 &&
+	if (changes == 1 &&
 	    fchownat(side->socket.dir_fd, side->socket.name, uid, gid, AT_SYMLINK_NOFOLLOW))
 		log_debug("%s stays its first user's: %m", side->path);
+	return changes < 0 ? changes : 0;
 }
 
 static int open_socket(struct guest_side *side)
 {
+	int error;
+
 	if (side->config->fd >= 0 || side->config->mode == MODE_NAMESPACE)
 		return 0;
 	side->listen_fd = socket_path_listen(side->config->socket_path, side->path, &side->socket);
 	if (side->listen_fd < 0)
 		return side->listen_fd;
-	give_to_later_user(side);
+	error = give_to_later_user(side);
+	if (error)
+		return error;
 	log_info("UNIX domain socket bound at %s", side->path);
 	return 0;
 }

@@ -35,6 +35,7 @@ static const struct {
 } levels[] = {
 	[LOG_LEVEL_ERROR] = { LOG_ERR, "error" },
 	[LOG_LEVEL_WARNING] = { LOG_WARNING, "warning" },
+	[LOG_LEVEL_ANSWER] = { LOG_NOTICE, "info" },
 	[LOG_LEVEL_INFO] = { LOG_INFO, "info" },
 	[LOG_LEVEL_DEBUG] = { LOG_DEBUG, "debug" },
 	[LOG_LEVEL_TRACE] = { LOG_DEBUG, "trace" },
@@ -46,7 +47,7 @@ static enum log_level level_of(const struct config *config)
 		return LOG_LEVEL_TRACE;
 	if (config->debug)
 		return LOG_LEVEL_DEBUG;
-	return config->quiet ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO;
+	return config->quiet ? LOG_LEVEL_ANSWER : LOG_LEVEL_INFO;
 }
 
 /* Datagrams to /dev/log, as syslog(3) sends them, but without its lock and its memory. */

@@ -193,12 +193,28 @@ TAKE(addr)
 	return true;
 }
 
+/* An address that the guest can use: its kernel keeps packets to loopback addresses to itself. */
+TAKE(guest_side)
+{
+	struct ip_addr addr;
+
+	if (value_addr(value, &addr) && ip_is_loopback(&addr))
+		return refuse(o, "is a loopback address, which no guest can use");
+	return take_addr(o, row, value);
+}
+
 TAKE(addr_or_none)
 {
 	if (strcmp(value, "none") != 0)
 		return take_addr(o, row, value);
 	memset(field_of(o, row), 0, row->size);
 	return true;
+}
+
+TAKE(guest_side_or_none)
+{
+	return strcmp(value, "none") == 0 ? take_addr_or_none(o, row, value)
+					  : take_guest_side(o, row, value);
 }
 
 static bool prefix_of(const char *text, enum ip_version version, uint8_t *out)
@@ -223,29 +239,31 @@ TAKE(address)
 		return refuse(o, "is not an IPv4 or IPv6 address");
 	memcpy(text, value, (size_t)(slash - value));
 	text[slash - value] = '\0';
-	if (!take_addr(o, row, text))
+	if (!take_guest_side(o, row, text))
 		return false;
 	value_addr(text, &addr);
 	o->last_address = ip_version_of(&addr);
-	if (ip_is_loopback(&addr))
-		return refuse(o, "is a loopback address, which no guest can use");
 	if (*slash &&
 	    !prefix_of(slash + 1, o->last_address, &o->config->prefix_len[o->last_address]))
 		return refuse(o, "has no prefix length from 1 to %d behind the slash",
 			      o->last_address == IP4 ? 32 : 128);
+	o->prefix_in_address[o->last_address] = *slash != '\0';
 	return true;
 }
 
 TAKE(netmask)
 {
-	uint8_t *prefix_len = o->config->prefix_len;
+	enum ip_version version = strchr(value, '.') ? IP4 : o->last_address;
+	uint8_t *prefix_len = &o->config->prefix_len[version];
 
 	(void)row;
-	if (value_mask(value, &prefix_len[IP4]) ||
-	    prefix_of(value, o->last_address, &prefix_len[o->last_address]))
+	if (o->prefix_in_address[version])
+		return refuse(o, "contradicts the prefix length in --address before it");
+	if ((version == IP4 && value_mask(value, prefix_len)) ||
+	    prefix_of(value, version, prefix_len))
 		return true;
 	return refuse(o, "is neither a prefix length from 1 to %d nor a mask such as 255.255.255.0",
-		      o->last_address == IP4 ? 32 : 128);
+		      version == IP4 ? 32 : 128);
 }
 
 TAKE(map_host_loopback)
@@ -253,7 +271,7 @@ TAKE(map_host_loopback)
 	struct config *config = o->config;
 	struct ip_addr addr;
 
-	if (!take_addr_or_none(o, row, value))
+	if (!take_guest_side_or_none(o, row, value))
 		return false;
 	if (value_addr(value, &addr))
 		config->map_host_loopback_set[ip_version_of(&addr)] = true;
@@ -295,16 +313,13 @@ TAKE(dns)
 	unsigned int same_version = 0;
 
 	(void)row;
-	if (strcmp(value, "none") == 0) {
-		if (config->n_dns)
-			return refuse(o, "contradicts a --dns with an address before it");
+	if (strcmp(value, "none") == 0) { /* forgets those before it, gives way to those behind */
+		config->n_dns = 0;
 		config->dns_set = true;
 		return true;
 	}
 	if (!value_addr(value, &addr) || ip_is_any(&addr) || ip_is_multicast(&addr))
 		return refuse(o, "is neither the address of a host nor none");
-	if (config->dns_set && config->n_dns == 0)
-		return refuse(o, "contradicts --dns none before it");
 	for (unsigned int i = 0; i < config->n_dns; i++)
 		same_version += ip_version_of(&config->dns[i]) == ip_version_of(&addr);
 	if (same_version == MAX_DNS)
@@ -333,15 +348,11 @@ TAKE(search)
 	struct config *config = o->config;
 
 	(void)row;
-	if (strcmp(value, "none") == 0) {
-		if (config->n_search)
-			return refuse(o, "contradicts a --search with domains before it");
-		config->search_set = true;
+	config->search_set = true;
+	if (strcmp(value, "none") == 0) { /* as for --dns */
+		config->n_search = 0;
 		return true;
 	}
-	if (config->search_set && config->n_search == 0)
-		return refuse(o, "contradicts --search none before it");
-	config->search_set = true;
 	for (const char *at = value + strspn(value, " "); *at; at += strspn(at, " ")) {
 		size_t len = strcspn(at, " ");
 
@@ -349,7 +360,7 @@ TAKE(search)
 			return false;
 		at += len;
 	}
-	return config->n_search > 0 || refuse(o, "is empty; none means no domain");
+	return value[strspn(value, " ")] || refuse(o, "is empty; none means no domain");
 }
 
 TAKE(ports)

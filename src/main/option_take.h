@@ -27,7 +27,9 @@ TAKE(on_off_inverted); /* on clears a bool, off sets it */
 TAKE(cpus);
 TAKE(addr);	    /* an address into an array by IP version */
 TAKE(addr_or_none); /* the same; none clears both */
-TAKE(address);	    /* ADDR or ADDR/LEN */
+TAKE(guest_side);   /* an address that the guest is to use, so none of a loopback */
+TAKE(guest_side_or_none);
+TAKE(address); /* ADDR or ADDR/LEN */
 TAKE(netmask);
 TAKE(map_host_loopback);
 TAKE(our_mac);

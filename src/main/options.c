@@ -40,10 +40,7 @@ static const struct {
 	const char *why;
 } conflicts[] = {
 	{ "ipv4-only", "ipv6-only", "nothing would be left" },
-	{ "quiet", "debug", "choose one" },
-	{ "quiet", "trace", "choose one" },
 	{ "fd", "socket", "the guest joins either way, not both" },
-	{ "fd", "socket-path", "the guest joins either way, not both" },
 	{ "namespace", "vhost-user", "the guest is either a namespace or a VM" },
 	{ "dhcp-dns", "no-dhcp-dns", "choose one" },
 	{ "dhcp-search", "no-dhcp-search", "choose one" },
@@ -59,6 +56,19 @@ struct parse {
 	char letters[2 * N_ROWS + 2];
 };
 
+/*
+ * What getopt gives for a row's long form. Names of the same thing share a value, so that what they
+ * begin with is no ambiguous abbreviation.
+ */
+static int value_of_long(unsigned int row)
+{
+	for (unsigned int i = 0; i < row; i++)
+		if (option_rows[i].take == take_string && option_rows[row].take == take_string &&
+		    option_rows[i].offset == option_rows[row].offset)
+			return LONG_ONLY + (int)i;
+	return LONG_ONLY + (int)row;
+}
+
 static void parse_init(struct parse *p)
 {
 	char *at = p->letters;
@@ -69,7 +79,7 @@ static void parse_init(struct parse *p)
 
 		p->longs[i] =
 			(struct option){ row->name, row->argument ? required_argument : no_argument,
-					 NULL, LONG_ONLY + (int)i };
+					 NULL, value_of_long(i) };
 		if (!row->letter)
 			continue;
 		*at++ = row->letter;
@@ -227,23 +237,38 @@ static bool check_mtu(struct config *config)
 static bool check_ports(struct config *config)
 {
 	bool ns = config->mode == MODE_NAMESPACE;
-	struct port_rules *rules[] = { &config->tcp_in, &config->udp_in, &config->tcp_out,
-				       &config->udp_out };
+	const struct {
+		const char *name;
+		struct port_rules *rules;
+		const char *off; /* the switch that leaves the protocol out, if it was given */
+	} directions[] = {
+		{ "tcp-ports", &config->tcp_in, config->no_tcp ? "no-tcp" : NULL },
+		{ "udp-ports", &config->udp_in, config->no_udp ? "no-udp" : NULL },
+		{ "tcp-ns", &config->tcp_out, config->no_tcp ? "no-tcp" : NULL },
+		{ "udp-ns", &config->udp_out, config->no_udp ? "no-udp" : NULL },
+	};
 
 	for (unsigned int i = 0; i < 4; i++) {
-		if (rules[i]->mode == PORTS_AUTO && !ns) {
+		enum port_mode *mode = &directions[i].rules->mode;
+		const char *off = directions[i].off;
+
+		if (*mode == PORTS_AUTO && !ns) {
 			complain(config,
 				 "--%s auto is for namespaces only: a VM's ports cannot be seen",
-				 i == 0 ? "tcp-ports" : "udp-ports");
+				 directions[i].name);
 			return false;
 		}
-		if (rules[i]->mode == PORTS_UNSET)
-			rules[i]->mode = ns ? PORTS_AUTO : PORTS_NONE;
+		if (off && *mode != PORTS_UNSET && *mode != PORTS_NONE && *mode != PORTS_AUTO) {
+			complain(config,
+				 "--%s and --%s contradict each other: no port can lead there", off,
+				 directions[i].name);
+			return false;
+		}
+		if (*mode == PORTS_UNSET)
+			*mode = ns ? PORTS_AUTO : PORTS_NONE;
+		if (off)
+			*mode = PORTS_NONE;
 	}
-	if (config->no_tcp)
-		config->tcp_in.mode = config->tcp_out.mode = PORTS_NONE;
-	if (config->no_udp)
-		config->udp_in.mode = config->udp_out.mode = PORTS_NONE;
 	return true;
 }
 

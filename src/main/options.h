@@ -53,6 +53,7 @@ extern const unsigned int n_option_rows;
 struct options {
 	struct config *config;
 	enum ip_version last_address; /* version of the last --address: --netmask belongs to that */
+	bool prefix_in_address[2];    /* by IP version: --address had it behind a slash */
 	bool done;		      /* --help and the like: nothing is to be started */
 	uint16_t ephemeral;	      /* the first ephemeral port of the host */
 	char error[256];

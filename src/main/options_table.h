@@ -73,7 +73,7 @@
 	  "the guest's address, once per IP version; default: the host's")                         \
 	X(ADDRESSES, 'n', "netmask", "MASK", ANY, netmask, prefix_len, 0, 0,                       \
 	  "prefix length, or IPv4 mask with dots, of the address")                                 \
-	X(ADDRESSES, 'g', "gateway", "ADDR", ANY, addr, gateway, 0, 0,                             \
+	X(ADDRESSES, 'g', "gateway", "ADDR", ANY, guest_side, gateway, 0, 0,                       \
 	  "the guest's gateway, once per IP version; default: the host's")                         \
 	X(ADDRESSES, 'M', "mac-addr", "ADDR", ANY, our_mac, our_mac, 0, 0,                         \
 	  "link-layer address that the guest sees us by; default: of the interface")               \
@@ -82,7 +82,7 @@
 	/* Names */                                                                                \
 	X(NAMES, 'D', "dns", "ADDR|none", ANY, dns, dns, 0, 0,                                     \
 	  "nameserver for the guest, up to three per IP version; default: resolv.conf")            \
-	X(NAMES, 0, "dns-forward", "ADDR|none", ANY, addr_or_none, dns_forward, 0, 0,              \
+	X(NAMES, 0, "dns-forward", "ADDR|none", ANY, guest_side_or_none, dns_forward, 0, 0,        \
 	  "what the guest sends to this address, port 53, goes to the host's resolver")            \
 	X(NAMES, 0, "dns-host", "ADDR|none", ANY, addr_or_none, dns_host, 0, 0,                    \
 	  "the resolver for --dns-forward; default: the first of resolv.conf")                     \
@@ -111,7 +111,7 @@
 	  "the gateway's address does not lead to the host's loopback")                            \
 	X(PORTS, 0, "map-host-loopback", "ADDR|none", ANY, map_host_loopback, map_host_loopback,   \
 	  0, 0, "this address leads to the host's loopback; default: the gateway's")               \
-	X(PORTS, 0, "map-guest-addr", "ADDR|none", ANY, addr_or_none, map_guest_addr, 0, 0,        \
+	X(PORTS, 0, "map-guest-addr", "ADDR|none", ANY, guest_side_or_none, map_guest_addr, 0, 0,  \
 	  "this address leads to the host's own; default none")                                    \
 	X(PORTS, 0, "freebind", NULL, ANY, flag, freebind, 0, 0,                                   \
 	  "bind forwarded ports to addresses not there yet")                                       \
@@ -142,7 +142,7 @@
 	  "connections from the host's loopback reach the namespace's loopback")                   \
 	X(NAMESPACE, 0, "splice-only", NULL, NS, flag, splice_only, 0, 0,                          \
 	  "loopback to loopback only, no interface")                                               \
-	X(NAMESPACE, 0, "no-splice", NULL, NS, flag, no_splice, 0, 0,                              \
+	X(NAMESPACE, 0, "no-splice", NULL, ANY, flag, no_splice, 0, 0,                             \
 	  "no short way from loopback to loopback")                                                \
 	X(NAMESPACE, 0, "userns", "PATH", NS, string, userns, 0, 0, "user namespace to join")      \
 	X(NAMESPACE, 0, "netns", "PATH|NAME", NS, netns, netns, 0, 0, "network namespace to join") \

@@ -93,13 +93,42 @@ def a_socket_that_is_another_daemons_by_now_is_left_alone(case):
     other.close()
 
 
-@rows(("SIGTERM ends it with status 0", signal.SIGTERM), ("SIGINT ends it with status 0", signal.SIGINT))
+ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+
+
+@rows(*(("%s ends it with status 0 and removes the socket" % number.name, number) for number in ENDINGS))
 def _(case, number):
     daemon = case.start()
     guest = case.guest()
     daemon.process.send_signal(number)
     assert daemon.wait() == 0
+    assert not os.path.exists(daemon.socket), "the socket stayed"
     guest.close()
+
+
+@rows(*(("%s in the middle of the start leaves no socket" % number.name, number) for number in ENDINGS))
+def _(case, number):
+    for _ in range(5):
+        daemon = case.start(ready=False)
+        wait_for(lambda d=daemon: os.path.exists(d.socket + ".pid") or not d.running(), "the PID file is there", step=0)
+        daemon.process.send_signal(number)
+        assert daemon.wait() == 0, daemon.log()
+        assert not os.path.exists(daemon.socket), "the socket stayed"
+        os.unlink(daemon.socket + ".pid")
+
+
+@test
+def a_parent_that_is_killed_takes_the_start_with_it(case):
+    pid, path = case.pid_file(), case.path("s")
+    for _ in range(5):
+        parent = subprocess.Popen(case.net.host.command(case.program(), "-s", path, "-P", pid, "-t", "2000-9000"),
+                                  stderr=subprocess.DEVNULL)
+        wait_for(lambda: os.path.exists(pid), "the PID file is there", step=0)
+        parent.terminate()
+        if parent.wait() == 0:  # it was ready before
+            end(int(open(pid).read()))
+            os.unlink(pid)
+        wait_for(lambda: not os.path.exists(path) and not os.path.exists(pid), "nothing is left")
 
 
 @test
@@ -116,7 +145,7 @@ def sigterm_in_the_middle_of_traffic_ends_it(case):
 
 
 @test
-def sighup_and_sigpipe_do_not_end_it(case):
+def sigpipe_does_not_end_it(case):
     guest = case.joined()
     case.daemons[0].process.send_signal(signal.SIGPIPE)
     guest.alive()
@@ -166,17 +195,29 @@ ERRORS = (
     ("a log file that cannot be written is named", ("--log-file", "/nonexistent/log"), r"/nonexistent/log"),
     ("a capture that cannot be written is named", ("--pcap", "/nonexistent/pcap"), r"/nonexistent/pcap"),
     ("a PID file that cannot be written is named", ("--pid", "/nonexistent/pid"), r"/nonexistent/pid"),
+    ("a user's group that is not there is named", ("--runas", "nobody:nogrouphere"), r"nogrouphere"),
     ("a word too many is named", ("leftover",), r"leftover"),
+    ("a folder as PID file is named", ("--pid", "/tmp"), r"/tmp"),
+    ("a folder as log file is named", ("--log-file", "/tmp"), r"/tmp"),
+    ("a folder as capture is named", ("--pcap", "/tmp"), r"/tmp"),
+    ("a folder that is not there is named for the socket", ("-s", "/nonexistent/s"), r"/nonexistent/s"),
+    ("ports of a protocol that is off contradict it", ("--no-tcp", "-t", "22"), r"no-tcp.*tcp-ports"),
+    ("a prefix length given twice contradicts", ("-a", "10.0.0.1/24", "-n", "16"), r"netmask"),
+    ("too many shards are refused", ("--shards", "65"), r"65"),
+    ("a control socket is not in this build", ("-c", "/tmp/c"), r"not in this build"),
+    ("a migration's helper is not in this build", ("--repair-path", "/tmp/r"), r"not in this build"),
 )
 
 
 @rows(*ERRORS)
 def _(case, options, pattern):
     path, pid = case.path("s"), case.pid_file()
-    own = () if options[0] == "--fd" else ("-s", path)
-    done = case.run("-f", *own, *(() if options[0] == "--pid" else ("-P", pid)), *options, timeout=5)
+    own = () if options[0] in ("--fd", "-s") else ("-s", path)
+    done = case.run("-f", "-q", *own, *(() if options[0] == "--pid" else ("-P", pid)), *options, timeout=5)
     assert done.returncode == 1, "status %d: %s" % (done.returncode, done.stderr)
     assert re.search(pattern, done.stderr), done.stderr
+    said = [line for line in lines(done.stderr) if not re.match("Usage: |Started as root", line)]
+    assert len(said) == 1 and not done.stdout, "more than a line: %s" % said
     assert not os.path.exists(path), "the socket stayed"
     assert not os.path.exists(pid), "the PID file stayed"
 
@@ -286,6 +327,79 @@ def an_ordinary_user_may_start_it(case):
     guest.alive()
 
 
+NOT_ROOT = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+@rows(("without any capability it serves", ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--reuid=65534",
+                                            "--regid=65534", "--clear-groups", "--no-new-privs")),
+      ("as root without capabilities it serves", ("setpriv", "--bounding-set=-all", "--inh-caps=-all"), "--runas", "0"),
+      ("as root of a user namespace it serves", NOT_ROOT + ("unshare", "--user", "--map-root-user")),
+      ("as nobody in particular in a user namespace it serves", NOT_ROOT + ("unshare", "--user")),
+      ("without settings of the kernel to read it serves",
+       ("unshare", "-m", "sh", "-c", "mount -t tmpfs none /proc/sys && exec \"$@\"", "sh")),
+      ("without /proc it serves", ("unshare", "-m", "sh", "-c", "mount -t tmpfs none /proc && exec \"$@\"", "sh")),
+      ("without /sys it serves", ("unshare", "-m", "sh", "-c", "mount -t tmpfs none /sys && exec \"$@\"", "sh")),
+      ("without a resolver's configuration it serves",
+       ("unshare", "-m", "sh", "-c", "mount --bind /dev/null /etc/resolv.conf && exec \"$@\"", "sh")),
+      ("without users it serves",
+       ("unshare", "-m", "sh", "-c", "mount --bind /dev/null /etc/passwd && exec \"$@\"", "sh")))
+def _(case, prefix, *options):
+    path = case.path("s")
+    daemon = Daemon(case, (*prefix, case.program(), "-f", "-s", path, "-t", "8022", *options))
+    case.daemons.append(daemon)
+    wait_for(lambda: os.path.exists(path) or not daemon.running(), "the socket is there")
+    guest = rawguest.connect(path, ip4=HOST4)
+    case.guests.append(guest)
+    guest.alive()
+    server = case.net.remote.tcp_server(FAR4)
+    conn = rawtcp.connect(guest, FAR4, server.getsockname()[1])
+    conn.write(b"x")
+    assert server.accept()[0].recv(1) == b"x"
+
+
+@test
+def low_ports_left_out_of_all_are_told_with_their_reason(case):
+    case.net.host.sysctl("net.ipv4.ip_local_port_range", "1100 65535")
+    case.net.host.sysctl("net.ipv4.ip_unprivileged_port_start", "1024")
+    daemon = Daemon(case, (*NOT_ROOT, case.program(), "-f", "-s", case.path("s"), "-t", "all"))
+    case.daemons.append(daemon)
+    daemon.wait_log(r"TCP: 76 ports bound")
+    daemon.wait_log(r"TCP: 1023 ports left out, not permitted")
+
+
+@test
+def a_low_port_without_the_right_is_told_with_what_helps(case):
+    case.net.host.sysctl("net.ipv4.ip_unprivileged_port_start", "1024")
+    done = case.net.host.run(*NOT_ROOT, case.program(), "-q", "-s", case.path("s"), "-t", "22", check=False)
+    assert done.returncode == 1
+    assert "port */22: Permission denied" in done.stderr and "ip_unprivileged_port_start" in done.stderr, done.stderr
+    assert not os.path.exists(case.path("s"))
+
+
+@test
+def it_is_started_and_ended_a_hundred_times(case):
+    for _ in range(100):
+        _, pid, path = background(case, "-q", "-t", "7000", "-u", "7000")
+        assert os.path.exists(path)
+        end(pid)
+        os.unlink(case.path("pid"))
+    assert "7000" not in case.net.host.run("ss", "-Hlntu").stdout
+
+
+@test
+def two_daemons_serve_side_by_side(case):
+    guests = []
+    for port in (7000, 7001):
+        daemon = case.start("-t", port)
+        guests.append(case.guest(daemon))
+    for guest, port in zip(guests, (7000, 7001)):
+        peer = case.net.remote.tcp_client(HOST4, port, blocking=False)
+        conn = rawtcp.accept(guest, port)
+        peer.settimeout(10)
+        conn.write(b"%d" % port)
+        assert peer.recv(10) == b"%d" % port
+
+
 @test
 def the_log_file_gets_the_log(case):
     path = case.path("log")
@@ -343,6 +457,42 @@ def counters_come_as_one_table_on_sigusr1(case):
     assert counters.get("rx-frames", 0) > 0 and counters.get("tx-frames", 0) > 0, daemon.log()[-2000:]
     assert counters.get("drop-ip-length", 0) >= 1, "the drop reason is not shown: %s" % counters
     guest.alive()
+
+
+@test
+def counters_are_shown_by_a_quiet_daemon_too(case):
+    daemon = case.start("--quiet")
+    case.guest()
+    assert daemon.counters().get("rx-frames", 0) > 0, daemon.log()
+
+
+@test
+def counters_of_a_daemon_go_to_its_log_file(case):
+    log = case.path("log")
+    _, pid, path = background(case, "--log-file", log)
+    guest = rawguest.Guest(connect_once(path), ip4=HOST4)
+    guest.alive()
+    os.kill(pid, signal.SIGUSR1)
+    wait_for(lambda: re.search(r"rx-frames +[1-9]", open(log).read()), "the counters are in the log")
+    guest.close()
+    end(pid)
+
+
+@test
+def a_daemon_without_log_file_logs_to_the_system_log(case):
+    heard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    heard.bind(case.path("devlog"))
+    os.chmod(case.path("devlog"), 0o777)
+    heard.settimeout(10)
+    pid_file, path = case.pid_file(), case.path("s")
+    dev = "mount -t tmpfs dev /dev && mknod -m 666 /dev/null c 1 3 && ln -s %s /dev/log && exec \"$@\"" % heard.getsockname()
+    done = case.net.host.run("unshare", "-m", "sh", "-c", dev, "sh", case.program("passt"), "-s", path, "-P", pid_file)
+    assert done.returncode == 0, done.stderr
+    pid = int(open(pid_file).read())
+    os.kill(pid, signal.SIGUSR1)
+    line = heard.recv(2000).decode()
+    assert re.match(r"<\d+>\w{3} [ \d]\d \d\d:\d\d:\d\d passt\[%d\]: " % pid, line), line
+    end(pid)
 
 
 @test
