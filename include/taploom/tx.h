@@ -37,24 +37,28 @@ struct tx_offload {
 };
 
 #define TX_BURST_SEGMENTS 64
+#define TX_BURST_IOV	  256
 
 /*
  * Room for a run of TCP or UDP payload of one flow. The caller receives into iov, writes a header
  * of hdr_len bytes to each hdr[i] that got payload, and commits.
  *
- * With segmentation offload there is one segment of up to 64 KiB whose payload may be in several
- * pieces; otherwise segment i has exactly the piece iov[i], of seg_len bytes but for the last.
+ * With segmentation offload there are large segments, of gso_len bytes (up to 64 KiB, whole
+ * segments of seg_len) but for the last; their payload follows each other in the pieces, of which
+ * each may have several. Otherwise segment i has exactly the piece iov[i], of seg_len bytes but for
+ * the last.
  */
 struct tx_burst {
 	uint8_t *hdr[TX_BURST_SEGMENTS]; /* of n_segments; from the Ethernet header on, hdr_len
 					    bytes */
-	struct iovec iov[TX_BURST_SEGMENTS];
+	struct iovec iov[TX_BURST_IOV];
 	unsigned int n_segments;
 	unsigned int n_iov;
 	size_t room;	/* payload bytes that iov holds in sum */
 	size_t hdr_len; /* as asked for */
 	size_t seg_len; /* payload per segment as asked for */
-	bool gso; /* one segment, to be cut by the guest's side: needs gso_type and gso_size */
+	bool gso; /* large segments, to be cut by the guest's side: need gso_type and gso_size */
+	size_t gso_len;
 	uint16_t queue;
 	void *transport[2]; /* the transport's own */
 };

@@ -5,6 +5,8 @@
  */
 #include "hostsock.h"
 
+#include "taploom/tx.h"
+
 #include <errno.h>
 #include <linux/sock_diag.h>
 #include <linux/sockios.h>
@@ -74,7 +76,7 @@ static ssize_t peek(int fd, struct iovec *iov, unsigned int n_iov)
 ssize_t hostsock_peek(int fd, const struct iovec *iov, unsigned int n_iov, uint32_t skip,
 		      uint8_t *discard)
 {
-	struct iovec all[SKIP_IOV + 128];
+	struct iovec all[SKIP_IOV + TX_BURST_IOV];
 	unsigned int n_skip;
 	ssize_t n;
 

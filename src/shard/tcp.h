@@ -104,6 +104,8 @@ struct tcp {
 	uint32_t cwnd; /* bytes; limits after loss only, UINT32_MAX: no limit */
 	uint32_t recovery_end;
 	uint32_t tx_urgent;
+	uint32_t run_len; /* bytes that the last run found in the socket: the next asks for as many
+			   */
 	uint8_t dup_acks;
 	uint8_t n_runs;
 	struct tcp_run runs[TCP_RUNS]; /* sorted, without gaps, from snd_una to snd_nxt */

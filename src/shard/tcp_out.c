@@ -11,10 +11,9 @@
 
 #include <errno.h>
 
-#define GUEST_FULL (-EXFULL) /* no room in the transmit batch; no socket call says so */
-#define GSO_MAX                                                                                    \
-	65160u /* payload bytes of one large segment: with headers and options below 64 KiB */
+#define GUEST_FULL  (-EXFULL)		/* no room in the transmit batch; no socket call says so */
 #define ROUNDED_MAX (2 * TCP_SHARE_MAX) /* more in order than any window lets come */
+#define RUN_LEAST   (16u << 10)		/* bytes that a run asks for at least */
 #define RUN_MAX                                                                                    \
 	(512u << 10) /* bytes per flow and turn, so that no flow keeps the others waiting          \
 		      */
@@ -271,17 +270,15 @@ static void put_segment(struct data_run *run, uint8_t *p, uint32_t seq, size_t l
 static void put_headers(struct data_run *run, struct tx_burst *burst, uint32_t seq, size_t len,
 			uint16_t mss)
 {
-	if (burst->gso || burst->n_segments == 1) {
-		if (burst->gso && len > mss) {
-			run->offload.gso_type = run->gso_type;
-			run->offload.gso_size = mss;
-			run->offload.hdr_len = (uint16_t)(run->l2l3 + run->tcp_len);
-		}
-		put_segment(run, burst->hdr[0], seq, len, &burst->iov[0], true);
-		return;
+	size_t most = burst->gso ? burst->gso_len : burst->seg_len;
+
+	if (burst->gso && len > mss) {
+		run->offload.gso_type = run->gso_type;
+		run->offload.gso_size = mss;
+		run->offload.hdr_len = (uint16_t)(run->l2l3 + run->tcp_len);
 	}
 	for (unsigned int i = 0; len; i++) {
-		size_t part = len < burst->seg_len ? len : burst->seg_len;
+		size_t part = len < most ? len : most;
 
 		put_segment(run, burst->hdr[i], seq, part, &burst->iov[i], part == len);
 		seq += (uint32_t)part;
@@ -322,8 +319,6 @@ static ssize_t send_range(struct shard *shard, struct flow *flow, uint32_t seq, 
 		run.h.flags |= TCP_CWR;
 		want = want < tcp->mss ? want : tcp->mss;
 	}
-	if (run.caps & (TX_TSO4 | TX_TSO6) && want > GSO_MAX)
-		want = GSO_MAX;
 	if (want > tcp->mss)
 		want -= want % tcp->mss;
 	if (!tx_burst_begin(shard->tx, &burst, flow->queue, run.l2l3 + run.tcp_len, tcp->mss, want,
@@ -452,22 +447,38 @@ static void look_for_urgent(struct shard *shard, struct flow *flow)
 		mark_urgent(tcp, tcp->snd_nxt);
 }
 
-static bool send_new(struct shard *shard, struct flow *flow)
+/*
+ * How much room a run begins with. Room costs: buffers of the guest's are looked up, and taken back
+ * if nothing came to fill them. What then fills all of it is followed by as much as the run may
+ * have.
+ */
+static uint32_t first_ask(const struct tcp *tcp)
+{
+	uint32_t least = tcp->mss > RUN_LEAST ? tcp->mss : RUN_LEAST;
+	uint32_t ask = tcp->run_len + tcp->run_len / 4;
+
+	ask = ask > least ? ask : least;
+	return ask < RUN_MAX ? ask : RUN_MAX;
+}
+
+/* As send_new(), which notes how much that was. */
+static bool send_run(struct shard *shard, struct flow *flow, uint32_t *sent)
 {
 	struct tcp *tcp = &flow->tcp;
-	uint32_t sent = 0, room;
+	uint32_t room, most;
 
-	while (!tcp_is(tcp, TCPB_DRAINED | TCPB_HOST_EOF) && (room = may_send(tcp, sent))) {
+	while (!tcp_is(tcp, TCPB_DRAINED | TCPB_HOST_EOF) && (room = may_send(tcp, *sent))) {
 		size_t asked = 0;
 		ssize_t n;
 
-		if (sent >= RUN_MAX) {
+		if (*sent && *sent + tcp->mss > RUN_MAX) {
 			shard_touch_again(shard, flow);
 			return true;
 		}
 		if (tcp_is(tcp, TCPB_HOST_PRI))
 			look_for_urgent(shard, flow);
-		n = send_range(shard, flow, tcp->snd_nxt, room, &asked);
+		most = *sent ? RUN_MAX - *sent : first_ask(tcp);
+		n = send_range(shard, flow, tcp->snd_nxt, room < most ? room : most, &asked);
 		if (n == GUEST_FULL)
 			return false;
 		if (n == 0) {
@@ -484,9 +495,19 @@ static bool send_new(struct shard *shard, struct flow *flow)
 			note_short_peek(flow, tcp->snd_nxt + (uint32_t)n);
 		runs_sent(tcp, tcp->snd_nxt, tcp->snd_nxt + (uint32_t)n, (uint32_t)shard->now_us);
 		tcp->snd_nxt += (uint32_t)n;
-		sent += (uint32_t)n;
+		*sent += (uint32_t)n;
 	}
 	return true;
+}
+
+/* What was never sent before. False: the guest's side is full. */
+static bool send_new(struct shard *shard, struct flow *flow)
+{
+	uint32_t sent = 0;
+	bool room = send_run(shard, flow, &sent);
+
+	flow->tcp.run_len = sent ? sent : flow->tcp.run_len;
+	return room;
 }
 
 bool tcp_send_rest(struct shard *shard, struct flow *flow)

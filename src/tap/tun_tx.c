@@ -186,7 +186,7 @@ static bool burst_begin(struct tx *tx, struct tx_burst *burst, uint16_t queue, s
 	burst->queue = queue;
 	burst->gso = gso_type && gso_taken(tt, gso_type);
 	if (burst->gso)
-		room = min_size(want, gso_room(hdr_len, seg_len, gso_type));
+		room = burst->gso_len = min_size(want, gso_room(hdr_len, seg_len, gso_type));
 	burst_lay_out(tt, burst, room);
 	return burst->n_segments > 0;
 }

@@ -14,6 +14,7 @@
 #include <linux/virtio_net.h>
 
 #define IP_LEN_MAX   65535u /* IPv4's total length; kept for IPv6 too */
+#define GSO_SEGMENTS 8u	    /* large segments of a burst, as many as make half a megabyte */
 #define USO_SEGMENTS 64u    /* what Linux cuts a UDP super-frame into (UDP_MAX_SEGMENTS) */
 
 _Static_assert(VU_TX_BOUNCE >= FRAME_MAX, "a frame fits the bounce room");
@@ -159,9 +160,9 @@ enum room { ROOM_FULL, ROOM_LESS, ROOM_NONE };
 /*
  * Takes chains for one segment of need bytes, its headers included; as many as it takes if they can
  * be merged, else one. ROOM_LESS: the guest has fewer bytes than that now, or gave a chain that is
- * too short.
+ * too short. wait: a kick is asked for if the ring is empty.
  */
-static enum room take_segment(struct vu_tx *vtx, struct vu_tx_seg *seg, size_t need)
+static enum room take_segment(struct vu_tx *vtx, struct vu_tx_seg *seg, size_t need, bool wait)
 {
 	size_t got = 0;
 
@@ -176,7 +177,7 @@ static enum room take_segment(struct vu_tx *vtx, struct vu_tx_seg *seg, size_t n
 			return ROOM_NONE;
 		}
 		if (taken == 0) {
-			if (wait_for_guest(vtx))
+			if (wait && wait_for_guest(vtx))
 				continue;
 			break;
 		}
@@ -356,7 +357,7 @@ static uint8_t *frame_begin(struct tx *tx, uint16_t queue, size_t size)
 
 	if (size > FRAME_MAX || !enter(vtx, queue))
 		return NULL;
-	if (take_segment(vtx, &vtx->segs[0], vtx->vnet_len + size) != ROOM_FULL &&
+	if (take_segment(vtx, &vtx->segs[0], vtx->vnet_len + size, true) != ROOM_FULL &&
 	    !too_big(vtx, &vtx->segs[0])) {
 		no_room(vtx);
 		return NULL;
@@ -396,65 +397,93 @@ static bool is_datagram(uint8_t gso_type)
 	return (gso_type & ~VIRTIO_NET_HDR_GSO_ECN) == VIRTIO_NET_HDR_GSO_UDP_L4;
 }
 
-/* Payload for the guest to cut; whole segments, so that no short one is in the middle of a stream.
- */
-static size_t gso_room(const struct tx_burst *burst, size_t want, uint8_t gso_type)
+/* Payload of one frame for the guest to cut; whole segments, so that no short one is in the middle
+ * of a stream. */
+static size_t gso_room(const struct tx_burst *burst, uint8_t gso_type)
 {
 	size_t room = IP_LEN_MAX - (burst->hdr_len - ETH_HEADER_LEN);
 
 	if (is_datagram(gso_type))
 		room = min_size(room, USO_SEGMENTS * burst->seg_len);
-	room = min_size(room, want);
 	return room >= burst->seg_len ? room / burst->seg_len * burst->seg_len : room;
 }
 
-/* The pieces of the guest's memory behind the headers, up to room bytes. */
-static void lay_out_gso(const struct vu_tx *vtx, struct tx_burst *burst, size_t room)
+/* Adds the pieces of the guest's memory behind the headers, up to room bytes. Returns the bytes. */
+static size_t lay_out_gso(const struct vu_tx *vtx, const struct vu_tx_seg *seg,
+			  struct tx_burst *burst, size_t room)
 {
-	size_t skip = vtx->vnet_len + burst->hdr_len;
+	size_t skip = vtx->vnet_len + burst->hdr_len, got = 0;
 
-	burst->n_iov = 0;
-	burst->room = 0;
-	for (unsigned int i = 0;
-	     i < vtx->segs[0].n_iov && burst->room < room && burst->n_iov < TX_BURST_SEGMENTS;
-	     i++) {
-		const struct iovec *piece = &vtx->iov[i];
+	for (unsigned int i = 0; i < seg->n_iov && got < room && burst->n_iov < TX_BURST_IOV; i++) {
+		const struct iovec *piece = &vtx->iov[seg->iov + i];
 		size_t off = min_size(skip, piece->iov_len);
-		size_t len = min_size(piece->iov_len - off, room - burst->room);
+		size_t len = min_size(piece->iov_len - off, room - got);
 
 		skip -= off;
 		if (!len)
 			continue;
 		burst->iov[burst->n_iov++] =
 			(struct iovec){ (uint8_t *)piece->iov_base + off, len };
-		burst->room += len;
+		got += len;
+	}
+	return got;
+}
+
+/* Takes len bytes off the last pieces. */
+static void shorten(struct tx_burst *burst, size_t len)
+{
+	while (len) {
+		struct iovec *last = &burst->iov[burst->n_iov - 1];
+		size_t part = min_size(len, last->iov_len);
+
+		last->iov_len -= part;
+		len -= part;
+		burst->n_iov -= last->iov_len ? 0 : 1;
 	}
 }
 
-static bool begin_gso(struct vu_tx *vtx, struct tx_burst *burst, size_t room)
+/*
+ * Room for one more large segment of up to len bytes; less in whole segments if there are any. Only
+ * the first waits for the guest. Returns the bytes, 0 if there is no room.
+ */
+static size_t begin_large(struct vu_tx *vtx, struct tx_burst *burst, size_t len)
 {
-	size_t hdrs = vtx->vnet_len + burst->hdr_len;
+	struct vu_tx_seg *seg = &vtx->segs[vtx->n_segs];
+	enum room room = take_segment(vtx, seg, vtx->vnet_len + burst->hdr_len + len, !vtx->n_segs);
+	size_t got = room == ROOM_NONE ? 0 : lay_out_gso(vtx, seg, burst, len), cut = 0;
 
-	if (take_segment(vtx, &vtx->segs[0], hdrs + room) == ROOM_NONE) {
+	if (got < len && got >= burst->seg_len)
+		cut = got % burst->seg_len;
+	else if (got < len && vtx->n_segs)
+		cut = got;
+	shorten(burst, cut);
+	if (got > cut)
+		burst->hdr[vtx->n_segs] = vtx->hdrs[vtx->n_segs];
+	else if (vtx->queue)
+		untake_from(vtx, seg->chain);
+	vtx->n_segs += got > cut;
+	return got - cut;
+}
+
+static bool begin_gso(struct vu_tx *vtx, struct tx_burst *burst, size_t want, uint8_t gso_type)
+{
+	burst->gso_len = gso_room(burst, gso_type);
+	burst->n_iov = 0;
+	burst->room = 0;
+	while (burst->room < want && vtx->n_segs < GSO_SEGMENTS) {
+		size_t len = min_size(burst->gso_len, want - burst->room);
+		size_t got = begin_large(vtx, burst, len);
+
+		burst->room += got;
+		if (got < len)
+			break;
+	}
+	if (!vtx->queue || !burst->room) { /* a lie of the ring takes all with it */
 		no_room(vtx);
 		return false;
 	}
-	lay_out_gso(vtx, burst, room);
-	if (burst->room < room && burst->room >= burst->seg_len)
-		burst->room -= burst->room % burst->seg_len;
-	if (!burst->room) {
-		no_room(vtx);
-		return false;
-	}
-	/* What is cut from the room is cut from the pieces. */
-	for (size_t at = 0, i = 0; i < burst->n_iov; at += burst->iov[i++].iov_len)
-		if (at + burst->iov[i].iov_len >= burst->room) {
-			burst->iov[i].iov_len = burst->room - at;
-			burst->n_iov = (unsigned int)i + 1;
-		}
 	vtx->tx.blocked = false;
-	burst->hdr[0] = vtx->hdrs[0];
-	burst->n_segments = vtx->n_segs = 1;
+	burst->n_segments = vtx->n_segs;
 	return true;
 }
 
@@ -482,7 +511,7 @@ static size_t begin_segment(struct vu_tx *vtx, const struct tx_burst *burst, uns
 	struct vu_tx_seg *seg = &vtx->segs[i];
 	unsigned int first = vtx->n_chains;
 
-	if (take_segment(vtx, seg, hdrs + len) == ROOM_FULL)
+	if (take_segment(vtx, seg, hdrs + len, true) == ROOM_FULL)
 		return len;
 	if (stream && vtx->queue && !vtx->tx.blocked && seg->n_chains && i == 0 &&
 	    vtx->chains[seg->chain].len > hdrs)
@@ -538,7 +567,7 @@ static bool burst_begin(struct tx *tx, struct tx_burst *burst, uint16_t queue, s
 	burst->queue = queue;
 	burst->gso = gso_type && gso_taken(vtx->vhost, gso_type);
 	if (burst->gso)
-		return begin_gso(vtx, burst, gso_room(burst, want, gso_type));
+		return begin_gso(vtx, burst, want, gso_type);
 	return begin_plain(vtx, burst, want, gso_type && !is_datagram(gso_type));
 }
 
@@ -549,7 +578,7 @@ static void burst_commit(struct tx *tx, struct tx_burst *burst, size_t len,
 	unsigned int used = 0;
 
 	for (unsigned int i = 0; i < vtx->n_segs && len; i++) {
-		size_t payload = burst->gso ? len : min_size(len, burst->iov[i].iov_len);
+		size_t payload = min_size(len, burst->gso ? burst->gso_len : burst->iov[i].iov_len);
 
 		used = vtx->segs[i].chain + finish_segment(vtx, &vtx->segs[i], burst->hdr[i],
 							   burst->hdr_len, burst->hdr_len + payload,

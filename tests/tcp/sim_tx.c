@@ -10,7 +10,8 @@
 
 #include <stdio.h>
 
-#define TX_OF(t) ((struct sim_tx *)(void *)(t))
+#define TX_OF(t)       ((struct sim_tx *)(void *)(t))
+#define LARGE_SEGMENTS 3 /* of one burst */
 
 void sim_tx_block(struct world *w, uint64_t until_us)
 {
@@ -245,22 +246,24 @@ static void frame_commit(struct tx *t, size_t len, const struct tx_offload *offl
 		take_segment(w, tx->buf, &s, tx->buf + l3 + hdr, s.len, 0, true);
 }
 
-/* One large segment whose payload comes in pieces of odd sizes. */
-static void begin_large(struct sim_tx *tx, struct tx_burst *burst, size_t hdr_len, size_t want)
+/* One to three large segments whose payload comes in pieces of odd sizes. */
+static void begin_large(struct sim_tx *tx, struct tx_burst *burst, size_t want)
 {
-	uint8_t *at = tx->buf + 128;
-	size_t left = want < 65536 ? want : 65536;
+	size_t most = 65535 - (burst->hdr_len - 14), left;
+	uint8_t *at = tx->buf + LARGE_SEGMENTS * 128;
+	uint32_t n_most = 1 + rng_below(&sim_world->rng, LARGE_SEGMENTS);
 
-	burst->hdr[0] = tx->buf;
-	burst->room = left;
-	burst->n_segments = 1;
+	burst->gso_len = most < burst->seg_len ? most : most / burst->seg_len * burst->seg_len;
+	burst->room = want < n_most * burst->gso_len ? want : n_most * burst->gso_len;
+	burst->n_segments = (unsigned int)((burst->room + burst->gso_len - 1) / burst->gso_len);
 	burst->gso = true;
 	burst->n_iov = 0;
-	(void)hdr_len;
-	while (left) {
+	for (unsigned int i = 0; i < burst->n_segments; i++)
+		burst->hdr[i] = tx->buf + (size_t)i * 128;
+	for (left = burst->room; left;) {
 		size_t n = 1 + rng_below(&sim_world->rng, 40000);
 
-		n = n < left && burst->n_iov < TX_BURST_SEGMENTS - 1 ? n : left;
+		n = n < left && burst->n_iov < TX_BURST_IOV - 1 ? n : left;
 		burst->iov[burst->n_iov++] = (struct iovec){ at, n };
 		at += n;
 		left -= n;
@@ -283,7 +286,7 @@ static bool burst_begin(struct tx *t, struct tx_burst *burst, uint16_t queue, si
 	}
 	*burst = (struct tx_burst){ .hdr_len = hdr_len, .seg_len = seg_len, .queue = queue };
 	if (tx->gso && gso_type) {
-		begin_large(tx, burst, hdr_len, want);
+		begin_large(tx, burst, want);
 		return true;
 	}
 	most = TX_BYTES / (128 + seg_len);
@@ -306,14 +309,13 @@ static bool burst_begin(struct tx *t, struct tx_burst *burst, uint16_t queue, si
 	return true;
 }
 
-static void commit_large(struct world *w, struct tx_burst *burst, size_t len,
-			 const struct tx_offload *offload)
+static void commit_large(struct world *w, const struct tx_burst *burst, unsigned int i,
+			 const uint8_t *payload, size_t len, const struct tx_offload *offload)
 {
-	const uint8_t *payload = burst->iov[0].iov_base;
-	size_t l3 = w->v6 ? 54 : 34, size = len;
+	size_t size = len;
 	struct segment s;
 
-	if (!check_frame(w, burst->hdr[0], payload, len, offload, &s))
+	if (!check_frame(w, burst->hdr[i], payload, len, offload, &s))
 		return;
 	if (offload->gso_type != VIRTIO_NET_HDR_GSO_NONE) {
 		size = offload->gso_size;
@@ -326,11 +328,10 @@ static void commit_large(struct world *w, struct tx_burst *burst, size_t len,
 	} else if (len > burst->seg_len) {
 		world_fail(w, "%zu bytes in one segment of at most %zu", len, burst->seg_len);
 	}
-	(void)l3;
 	for (size_t off = 0; off < len; off += size) {
 		size_t part = len - off < size ? len - off : size;
 
-		take_segment(w, burst->hdr[0], &s, payload + off, part, off, off + part == len);
+		take_segment(w, burst->hdr[i], &s, payload + off, part, off, off + part == len);
 	}
 }
 
@@ -344,9 +345,12 @@ static void burst_commit(struct tx *t, struct tx_burst *burst, size_t len,
 		world_fail(w, "more was committed than there was room");
 	if (!len)
 		return;
-	if (burst->gso) {
-		commit_large(w, burst, len, offload);
-		return;
+	for (unsigned int i = 0; burst->gso && len; i++) {
+		size_t part = len < burst->gso_len ? len : burst->gso_len;
+		const uint8_t *payload = burst->iov[0].iov_base;
+
+		commit_large(w, burst, i, payload + i * burst->gso_len, part, offload);
+		len -= part;
 	}
 	for (unsigned int i = 0; len; i++) {
 		size_t part = len < burst->seg_len ? len : burst->seg_len;
