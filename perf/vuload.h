@@ -36,8 +36,8 @@
 #define VL_IP	     20u
 #define VL_TCP	     20u
 #define VL_UDP	     8u
-#define VL_TABLE     64u /* at a slot's end: an indirect table */
-#define VL_PIECES    64u /* buffers that one frame can be merged of */
+#define VL_TABLE     64u  /* at a slot's end: an indirect table */
+#define VL_PIECES    640u /* buffers that one frame can be merged of */
 
 struct vl_options {
 	const char *socket;
