@@ -122,6 +122,7 @@ struct config {
 	char ns_ifname[IFNAMSIZ]; /* "": the template interface's name */
 	struct eth_addr ns_mac;
 	bool ns_mac_set;
+	unsigned int queues; /* of the tap device; 0: as many as shards */
 
 	/* Operation. */
 	bool foreground;

@@ -21,7 +21,8 @@ static int make_tap(struct namespace_mode *mode, const struct network *network)
 
 	if (!plan)
 		return -ENOMEM;
-	error = netns_plan_make(plan, rt->config, rt->netconf_rcu, &network->host, rt->n_shards);
+	error = netns_plan_make(plan, rt->config, rt->netconf_rcu, &network->host,
+				rt->config->queues ? rt->config->queues : rt->n_shards);
 	error = error ? error : netns_make_tap(&mode->ns, plan, &mode->tap);
 	if (error) {
 		free(plan);

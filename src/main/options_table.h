@@ -135,6 +135,8 @@
 	  "name of the interface in the namespace; default: as on the host")                       \
 	X(NAMESPACE, 0, "ns-mac-addr", "ADDR", NS, ns_mac, ns_mac, 0, 0,                           \
 	  "its link-layer address; default: random")                                               \
+	X(NAMESPACE, 0, "queues", "N", NS, unsigned, queues, 1, MAX_QUEUES,                        \
+	  "queues of the interface; default one for each shard")                                   \
 	X(NAMESPACE, 'T', "tcp-ns", "SPEC", NS, ports, tcp_out, 0, 0,                              \
 	  "TCP ports of the namespace that lead to the host; default auto")                        \
 	X(NAMESPACE, 'U', "udp-ns", "SPEC", NS, ports, udp_out, 0, 0, "UDP ports, likewise")       \

@@ -88,18 +88,22 @@ class NsGuest:
 
     def counters(self):
         """{counter: sum over the threads}."""
+        return {name: sum(row.values()) for name, row in self.table().items()}
+
+    def table(self):
+        """{counter: {thread: value}}; drops stand there by their reasons."""
         before, end = len(self.daemon.log()), time.monotonic() + 5
         self.daemon.process.send_signal(signal.SIGUSR1)
         text, last = "", None
-        while (text != last or "flows-opened" not in text) and time.monotonic() < end:
+        while (text != last or "counters" not in text) and time.monotonic() < end:
             last = text
             time.sleep(0.1)
             text = self.daemon.log()[before:]
-        totals, column = {}, None
+        rows, threads = {}, []
         for line in text.splitlines():
             words = line.split()
             if "total" in words:
-                column = words[words.index("total"):]
-            elif column and len(words) > len(column) and words[-1].isdigit():
-                totals[words[-len(column) - 1]] = int(words[-len(column)])
-        return totals
+                threads = words[words.index("total") + 1:]
+            elif threads and len(words) > len(threads) + 1 and words[-1].isdigit():
+                rows[words[-len(threads) - 2]] = dict(zip(threads, map(int, words[-len(threads):])))
+        return rows

@@ -55,7 +55,7 @@ def _(case, per_second, options):
     guest = NsGuest(case, *options, by_process=True)
     woken = idle(guest)
     assert all(n == 0 for name, n in woken.items() if name != guest_main(woken)), woken
-    low, high = per_second * (SECONDS - 1), per_second * (SECONDS + 1) + 1
+    low, high = min(per_second, 1) * (SECONDS - 1), per_second * (SECONDS + 1) + 1
     assert low <= woken[guest_main(woken)] <= high, woken
 
 
