@@ -319,6 +319,9 @@ static ssize_t send_range(struct shard *shard, struct flow *flow, uint32_t seq, 
 		run.h.flags |= TCP_CWR;
 		want = want < tcp->mss ? want : tcp->mss;
 	}
+	/* The same for a mark: those that a large segment is cut to would all have its distance. */
+	if (run.urgent && SEQ_LT(seq, run.urgent_seq) && want > tcp->mss)
+		want = tcp->mss;
 	if (want > tcp->mss)
 		want -= want % tcp->mss;
 	if (!tx_burst_begin(shard->tx, &burst, flow->queue, run.l2l3 + run.tcp_len, tcp->mss, want,

@@ -27,9 +27,11 @@ static uint32_t max_u32(uint32_t a, uint32_t b)
  * some. */
 static uint32_t share_of(const struct shard *shard, const struct tcp *tcp)
 {
-	uint64_t left = (pool_unpromised(&shard->pool) + tcp->reserved) / 16;
+	uint64_t left = pool_unpromised(&shard->pool) + tcp->reserved;
 
-	return left > TCP_SHARE_MAX ? TCP_SHARE_MAX : (uint32_t)left;
+	if (left < POOL_DATA)
+		return 0;
+	return left / 16 > TCP_SHARE_MAX ? TCP_SHARE_MAX : (uint32_t)(left / 16);
 }
 
 /* Payload in order that the socket has not taken yet. */
@@ -44,6 +46,8 @@ static void reserve(struct shard *shard, struct tcp *tcp)
 	uint32_t open = SEQ_GT(tcp->rcv_adv, tcp->rcv_nxt) ? tcp->rcv_adv - tcp->rcv_nxt : 0;
 	uint32_t need = open > room ? open - room : 0;
 
+	/* However little it is, a chunk of its own may be what it takes. */
+	need = (need + POOL_DATA - 1) / POOL_DATA * POOL_DATA;
 	shard->pool.reserved += need;
 	shard->pool.reserved -= tcp->reserved;
 	tcp->reserved = need;

@@ -45,7 +45,8 @@ static int make(void **state)
 	return 0;
 }
 
-#define SHARE TCP_SHARE_MAX /* the pool is large enough */
+#define SHARE		 TCP_SHARE_MAX /* the pool is large enough */
+#define IN_CHUNKS(bytes) (((bytes) + POOL_DATA - 1) / POOL_DATA * POOL_DATA)
 
 static void the_window_is_room_and_share(void **state)
 {
@@ -56,10 +57,33 @@ static void the_window_is_room_and_share(void **state)
 static void what_goes_beyond_the_socket_is_reserved(void **state)
 {
 	(void)state;
-	assert_int_equal(tcp->reserved, SHARE);
-	assert_int_equal(shard.pool.reserved, SHARE);
+	assert_int_equal(tcp->reserved, IN_CHUNKS(SHARE));
+	assert_int_equal(shard.pool.reserved, IN_CHUNKS(SHARE));
 	tcp_window_release(&shard, &flow);
 	assert_int_equal(shard.pool.reserved, 0);
+}
+
+/* Many flows with little each would else be promised more than there is. */
+static void the_least_promise_is_a_chunk(void **state)
+{
+	(void)state;
+	tcp_window_release(&shard, &flow);
+	shard.pool.n_chunks = 2;
+	room = 0;
+	tcp_window_init(&shard, &flow);
+	assert_in_range(tcp->rcv_adv - tcp->rcv_nxt, 1, POOL_DATA / 2);
+	assert_int_equal(shard.pool.reserved, POOL_DATA);
+}
+
+static void without_a_chunk_nothing_is_promised(void **state)
+{
+	(void)state;
+	tcp_window_release(&shard, &flow);
+	shard.pool.n_chunks = 1;
+	shard.pool.n_used = 1;
+	room = 1000;
+	tcp_window_init(&shard, &flow);
+	assert_int_equal(tcp->rcv_adv - tcp->rcv_nxt, 1000);
 }
 
 static void without_scaling_it_fits_the_field(void **state)
@@ -80,7 +104,7 @@ static void it_never_shrinks(void **state)
 	tcp->bits |= TCPB_WND_UPDATE;
 	tcp_window_update(&shard, &flow);
 	assert_int_equal(tcp->rcv_adv, edge);
-	assert_int_equal(tcp->reserved, 100000 + SHARE);
+	assert_int_equal(tcp->reserved, IN_CHUNKS(100000 + SHARE));
 }
 
 static void it_moves_by_a_segment_at_least(void **state)
@@ -113,6 +137,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(the_window_is_room_and_share, make),
 		cmocka_unit_test_setup(what_goes_beyond_the_socket_is_reserved, make),
+		cmocka_unit_test_setup(the_least_promise_is_a_chunk, make),
+		cmocka_unit_test_setup(without_a_chunk_nothing_is_promised, make),
 		cmocka_unit_test_setup(without_scaling_it_fits_the_field, make),
 		cmocka_unit_test_setup(it_never_shrinks, make),
 		cmocka_unit_test_setup(it_moves_by_a_segment_at_least, make),

@@ -633,7 +633,7 @@ static void do_option(struct script *sc)
 	else if (accept_word(sc, "gso"))
 		w->tx.gso = true;
 	else if (accept_word(sc, "no-peek-off"))
-		w->shard->peek_off[IP4] = w->shard->peek_off[IP6] = false;
+		world_peek_off(w, false);
 	else if (accept_word(sc, "sndbuf"))
 		s->sndbuf = number(sc);
 	else if (accept_word(sc, "room"))

@@ -18,7 +18,8 @@
 
 #include <stdarg.h>
 
-#define NEVER UINT64_MAX
+#define NEVER		UINT64_MAX
+#define POOL_CHUNKS_ALL 1024u /* of a pool that is not made tiny */
 
 /* What is random follows from the seed alone. */
 struct rng {
@@ -115,6 +116,8 @@ struct sim_sock {
 	uint64_t turn_at_us;
 	uint64_t urgent_at; /* offset of the urgent byte received from the peer; UINT64_MAX: none */
 	uint64_t urgent_sent; /* offset + 1 of the last urgent byte written, 0: none */
+	uint32_t urgent;      /* permille of the peer's writes that end with one */
+	uint64_t urgent_last; /* offset + 1 of the last that the peer marked, 0: none */
 };
 
 #define TX_BYTES 262144
@@ -160,6 +163,7 @@ struct sim_guest {
 	uint64_t close_after; /* its FIN waits until it has received as many bytes */
 	uint64_t reset_at_us;
 	uint32_t iss;
+	uint32_t urgent; /* permille of its new segments that end with an urgent byte */
 	/* Sending. */
 	uint32_t snd_una, snd_nxt, snd_max, snd_edge, edge_max;
 	uint32_t wl1, wl2;
@@ -176,6 +180,7 @@ struct sim_guest {
 	uint64_t rto_at_us, probe_at_us;
 	uint32_t n_retrans; /* of data */
 	bool fin_sent, fin_acked;
+	uint64_t urgent_last; /* offset + 1 of the last byte that it marked, 0: none */
 	/* Receiving. */
 	uint32_t irs, rcv_nxt, rcv_edge;
 	uint64_t consumed; /* stream offset up to which the application has read */
@@ -186,6 +191,7 @@ struct sim_guest {
 	bool ack_now, fin_seen;
 	uint32_t fin_at; /* sequence number of the FIN */
 	bool fin_known;
+	uint64_t urgent_seen; /* offset + 1 of the last urgent byte that it was told of */
 	uint32_t ts_recent;
 	uint64_t alive_at_us; /* it asks whether the peer is alive */
 };
@@ -201,7 +207,9 @@ struct world {
 	struct runtime rt;
 	struct config config;
 	struct netconf netconf;
-	struct shard *shard;
+	struct shard *shard; /* the flow's owner */
+	struct shard *shards[2];
+	uint32_t move; /* permille of turns after which the flow goes to the other shard */
 	struct flow flows[8];
 	unsigned int n_flows;
 	struct flow *flow; /* the present one, or NULL */
@@ -244,6 +252,8 @@ void world_reset(struct world *w, uint64_t seed, uint64_t now_us, size_t pool_by
 void world_aim_iss(struct world *w, uint32_t iss);
 void world_fail(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void world_note(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Whether the kernel has the peek offset for TCP. */
+void world_peek_off(struct world *w, bool known);
 /* A connection accepted on the host begins. */
 void world_accept(struct world *w);
 /* The time of the next event of shard, socket, guest or wire. */
@@ -274,6 +284,9 @@ void guest_connect(struct world *w);
 void guest_segment(struct world *w, const struct segment *s);
 void guest_turn(struct world *w);
 uint64_t guest_next(const struct world *w);
+
+/* sim_hostile.c: some segments of a guest that keeps to nothing. */
+void hostile_run(struct world *w);
 
 void segment_text(const struct segment *s, uint32_t base_seq, uint32_t base_ack, char *text,
 		  size_t size);

@@ -214,6 +214,13 @@ static uint32_t put_data(struct world *w, uint32_t seq, uint32_t len)
 
 	len = min_u32(len, segment_size(g));
 	s.len = len;
+	if (SEQ_GE(seq, g->snd_max) && rng_chance(&w->rng, g->urgent))
+		g->urgent_last = seq + len - g->iss - 1;
+	/* RFC 9293 3.8.5: all before the mark says where it is. */
+	if (g->urgent_last > seq - g->iss - 1 && g->urgent_last - (seq - g->iss - 1) <= 65535) {
+		s.flags |= TCP_URG;
+		s.urgent = (uint16_t)(g->urgent_last - (seq - g->iss - 1));
+	}
 	if (seq + len == data_end(g) && g->fin_sent)
 		s.flags |= TCP_FIN;
 	if (SEQ_LT(seq, g->snd_max) && len && !(g->probed && g->snd_max - seq == 1))
@@ -631,6 +638,15 @@ void guest_segment(struct world *w, const struct segment *s)
 		g->snd_edge = s->ack;
 	}
 	take_ack(w, s);
+	if (s->flags & TCP_URG) {
+		uint64_t mark = s->seq + s->urgent - g->irs - 1;
+
+		if (mark > w->sock.urgent_last)
+			world_fail(w, "an urgent byte before %llu that the peer did not mark",
+				   (unsigned long long)mark);
+		if (mark > g->urgent_seen)
+			g->urgent_seen = mark;
+	}
 	if (s->len || s->flags & TCP_FIN)
 		take_payload(w, s);
 }

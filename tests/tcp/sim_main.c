@@ -17,10 +17,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define TIME_LIMIT_US (1800ull * 1000000) /* of simulated time: whatever is slower is a stall */
-#define STEP_LIMIT    400000
+#define STALL_US   (900ull * 1000000) /* of simulated time without progress either way */
+#define STEP_LIMIT 20000000
 
-enum ending { END_CLOSE, END_GUEST_RESET, END_HOST_RESET, END_REFUSED, ENDINGS };
+enum ending { END_CLOSE, END_GUEST_RESET, END_HOST_RESET, END_REFUSED, END_HOSTILE };
 
 struct scenario {
 	enum ending ending;
@@ -49,6 +49,20 @@ static uint32_t choose_isn(struct rng *r)
 	return edges[rng_below(r, 4)] - rng_below(r, 30000) + (rng_chance(r, 300) ? 20000 : 0);
 }
 
+/* Bytes of one way: none, a few, some windows, or many. */
+static uint64_t choose_total(struct rng *r)
+{
+	uint32_t kind = rng_below(r, 100);
+
+	if (kind < 8)
+		return 0;
+	if (kind < 35)
+		return rng_log(r, 1, 20000);
+	if (kind < 97)
+		return 20000 + rng_below(r, 280000);
+	return 1000000 + rng_below(r, 5000000);
+}
+
 static void choose_sock(struct world *w, bool lossless)
 {
 	struct sim_sock *s = &w->sock;
@@ -62,8 +76,8 @@ static void choose_sock(struct world *w, bool lossless)
 	s->pause = rng_chance(r, 200) ? rng_below(r, 50) : 0;
 	s->pause_us = rng_log(r, 1000, 3000000);
 	s->fin_event = rng_chance(r, 500);
-	s->peer_total =
-		rng_chance(r, 100) ? 0 : rng_log(r, 1, rng_chance(r, 50) ? 2000000 : 120000);
+	s->peer_total = choose_total(r);
+	s->urgent = rng_chance(r, 150) ? rng_log(r, 1, 300) : 0;
 	s->peer_fin = true;
 	if (!lossless && rng_chance(r, 300))
 		s->eagain = rng_below(r, 300);
@@ -93,7 +107,8 @@ static void choose_guest(struct world *w)
 	g->pause_us = rng_log(r, 1000, 3000000);
 	g->delack_us = 40000;
 	g->cwnd = rng_log(r, 3000, 262144);
-	g->total = rng_chance(r, 100) ? 0 : rng_log(r, 1, rng_chance(r, 50) ? 2000000 : 120000);
+	g->total = choose_total(r);
+	g->urgent = rng_chance(r, 150) ? rng_log(r, 1, 300) : 0;
 }
 
 /* Who closes first, or how else it ends. */
@@ -130,19 +145,20 @@ static void choose_ending(struct world *w, struct scenario *sc)
 
 static void choose_scenario(struct world *w, uint64_t seed, struct scenario *sc)
 {
-	static const uint32_t mtus[] = { 1280, 1500, 1500, 9000, 65520 };
+	static const uint32_t mtus[] = { 576, 1280, 1500, 1500, 9000, 65520 };
 	struct rng choice = { seed ^ 0x5bd1e995 };
 	struct rng *r = &w->rng;
 	bool tiny_pool = rng_chance(&choice, 150);
 
 	w->v6 = rng_chance(&choice, 500);
 	world_reset(w, seed, 3600ull * 1000000,
-		    tiny_pool ? 4096u * (16 + rng_below(&choice, 240)) : 4u << 20);
+		    tiny_pool ? 4096u * (16 + rng_below(&choice, 240))
+			      : POOL_CHUNKS_ALL * POOL_CHUNK);
 	sc->lossless = rng_chance(r, 300);
-	w->config.mtu = mtus[rng_below(r, 5)];
+	w->config.mtu = mtus[rng_below(r, 6)];
 	w->host_opens = rng_chance(r, 400);
 	w->tx.gso = rng_chance(r, 400);
-	w->shard->peek_off[IP4] = w->shard->peek_off[IP6] = rng_chance(r, 600);
+	world_peek_off(w, rng_chance(r, 600));
 	world_aim_iss(w, choose_isn(r));
 	if (!sc->lossless) {
 		choose_faults(w, &w->to_host.faults);
@@ -154,9 +170,12 @@ static void choose_scenario(struct world *w, uint64_t seed, struct scenario *sc)
 	} else {
 		w->to_host.faults.delay_us = w->to_guest.faults.delay_us = rng_log(r, 10, 20000);
 	}
+	w->move = rng_chance(r, 200) ? rng_log(r, 1, 100) : 0;
 	choose_sock(w, sc->lossless);
 	choose_guest(w);
 	choose_ending(w, sc);
+	if (rng_chance(&choice, 100))
+		sc->ending = END_HOSTILE;
 }
 
 static bool guest_is_done(const struct world *w)
@@ -192,6 +211,12 @@ static void check_streams(struct world *w)
 			   (unsigned long long)s->written, (unsigned long long)g->total);
 	else if (!s->shut || !s->closed)
 		world_fail(w, "the socket was not shut down and closed");
+	else if (g->urgent_seen != s->urgent_last)
+		world_fail(w, "the guest was told of an urgent byte before %llu, not %llu",
+			   (unsigned long long)g->urgent_seen, (unsigned long long)s->urgent_last);
+	else if (s->urgent_sent != g->urgent_last)
+		world_fail(w, "the socket was given an urgent byte before %llu, not %llu",
+			   (unsigned long long)s->urgent_sent, (unsigned long long)g->urgent_last);
 }
 
 static void check_end(struct world *w, const struct scenario *sc)
@@ -200,7 +225,7 @@ static void check_end(struct world *w, const struct scenario *sc)
 		check_streams(w);
 	else if (sc->ending == END_REFUSED && w->sock.written)
 		world_fail(w, "a refused connection carried data");
-	if (world_drops(w, DROP_TCP_UNSACKED) && w->shard->pool.n_chunks == 1024)
+	if (world_drops(w, DROP_TCP_UNSACKED) && w->shard->pool.n_chunks == POOL_CHUNKS_ALL)
 		world_fail(w, "out-of-order data was dropped though the pool is large");
 	if (sc->lossless && world_count(w, COUNT_TCP_RETRANS) && sc->ending == END_CLOSE)
 		world_fail(w, "%llu retransmissions on a lossless path",
@@ -210,11 +235,22 @@ static void check_end(struct world *w, const struct scenario *sc)
 			   w->guest.n_retrans);
 }
 
+/* A number that changes whenever a byte or an end has come somewhere new. */
+static uint64_t progress_of(const struct world *w)
+{
+	const struct sim_guest *g = &w->guest;
+	const struct sim_sock *s = &w->sock;
+
+	return (uint64_t)g->state + g->rcv_nxt + g->consumed + g->snd_una + g->fin_acked +
+	       s->written + s->taken + s->arrived + s->consumed + s->shut + s->fin_acked + s->eof +
+	       (w->flow != NULL);
+}
+
 static void run(struct world *w, const struct scenario *sc)
 {
 	/* A reset that is lost, and nothing to be sent: only the limit for idle flows ends it. */
-	uint64_t end =
-		w->shard->now_us + TIME_LIMIT_US + (sc->ending == END_CLOSE ? 0 : TCP_IDLE_US);
+	uint64_t patience = STALL_US + (sc->ending == END_CLOSE ? 0 : TCP_IDLE_US);
+	uint64_t last = w->shard->now_us, done = 0;
 
 	if (w->host_opens)
 		world_accept(w);
@@ -222,9 +258,13 @@ static void run(struct world *w, const struct scenario *sc)
 	while (!w->failed && (w->flow || !guest_is_done(w))) {
 		uint64_t next = world_next(w);
 
-		if (next == NEVER || next > end) {
+		if (progress_of(w) != done) {
+			done = progress_of(w);
+			last = w->shard->now_us;
+		}
+		if (next == NEVER || next > last + patience) {
 			world_fail(w, "stalled: %s",
-				   next == NEVER ? "nothing is left to happen" : "out of time");
+				   next == NEVER ? "nothing is left to happen" : "no progress");
 			break;
 		}
 		if (w->steps > STEP_LIMIT) {
@@ -247,13 +287,16 @@ static bool run_seed(struct world *w, uint64_t seed)
 	choose_scenario(w, seed, &sc);
 	if (w->trace)
 		printf("seed %llu: %s opens, IPv%d, MTU %u, ending %d%s%s%s, guest sends %llu, "
-		       "peer %llu, peek offset %d, sndbuf %u, rcvbuf %u\n",
+		       "peer %llu, moves %u, peek offset %d, sndbuf %u, rcvbuf %u\n",
 		       (unsigned long long)seed, w->host_opens ? "host" : "guest", w->v6 ? 6 : 4,
 		       w->config.mtu, sc.ending, sc.lossless ? ", lossless" : "",
 		       w->guest.use_sack ? ", SACK" : "", w->guest.use_ts ? ", timestamps" : "",
 		       (unsigned long long)w->guest.total, (unsigned long long)w->sock.peer_total,
-		       w->shard->peek_off[0], w->sock.sndbuf, w->sock.rcvbuf);
-	run(w, &sc);
+		       w->move, w->shard->peek_off[0], w->sock.sndbuf, w->sock.rcvbuf);
+	if (sc.ending == END_HOSTILE)
+		hostile_run(w);
+	else
+		run(w, &sc);
 	if (w->failed)
 		printf("seed %llu: %s (after %.3f s, %llu steps)\n", (unsigned long long)seed,
 		       w->failure, (double)w->shard->now_us / 1e6, (unsigned long long)w->steps);

@@ -110,6 +110,9 @@ ssize_t hostsock_send_urgent(int fd, uint8_t byte)
 	ssize_t n = hostsock_send(fd, &iov, 1, false);
 
 	if (n == 1) {
+		if (!sim_world->no_guest && sim_world->sock.written > sim_world->guest.urgent_last)
+			world_fail(sim_world, "an urgent byte at %llu that the guest did not mark",
+				   (unsigned long long)sim_world->sock.written);
 		sim_world->sock.urgent_sent = sim_world->sock.written;
 		if (sim_world->on_sock)
 			sim_world->on_sock(sim_world, "urgent", sim_world->sock.written);
@@ -312,6 +315,14 @@ static void peer_writes(struct world *w, struct sim_sock *sock)
 	n = n < room ? n : room;
 	if (n) {
 		sock->arrived += n;
+		/* A mark that was not read is forgotten for a newer one. */
+		if (rng_chance(&w->rng, sock->urgent)) {
+			sock->urgent_at = sock->arrived - 1;
+			sock->urgent_last = sock->arrived;
+			world_note(w, "host's peer marks byte %llu",
+				   (unsigned long long)sock->urgent_at);
+			sock_raise(sock, EPOLLPRI);
+		}
 		sock_raise(sock, EPOLLIN);
 	}
 	if (sock->peer_fin && !sock->eof && sock->arrived == sock->peer_total &&

@@ -141,7 +141,8 @@ static void check_sequence(struct world *w, struct segment *s)
 		world_fail(w, "data before the handshake");
 	if (s->len && w->guest_edge_max &&
 	    SEQ_GT(end - (s->flags & TCP_FIN ? 1 : 0), w->guest_edge_max))
-		world_fail(w, "payload to %u beyond the guest's window", end - w->our_iss);
+		world_fail(w, "payload to %u beyond the guest's window, which ends at %u",
+			   end - w->our_iss, w->guest_edge_max - w->our_iss);
 	if (s->flags & TCP_ACK && !(s->flags & TCP_RST) && w->our_iss_known) {
 		bool scaled = w->wscale_offered_by_us && w->wscale_offered_by_guest &&
 			      !(s->flags & TCP_SYN);

@@ -103,12 +103,13 @@ void world_fail(struct world *w, const char *fmt, ...)
 
 uint64_t world_drops(const struct world *w, enum drop reason)
 {
-	return atomic_load_explicit(&w->shard->counters.drop[reason], memory_order_relaxed);
+	return atomic_load_explicit(&w->shards[0]->counters.drop[reason], memory_order_relaxed) +
+	       atomic_load_explicit(&w->shards[1]->counters.drop[reason], memory_order_relaxed);
 }
 
 uint64_t world_count(const struct world *w, enum counter id)
 {
-	return counter_get(&w->shard->counters, id);
+	return counter_get(&w->shards[0]->counters, id) + counter_get(&w->shards[1]->counters, id);
 }
 
 void segment_text(const struct segment *s, uint32_t base_seq, uint32_t base_ack, char *text,
@@ -237,6 +238,27 @@ void icmp_send_error(struct shard *shard, const uint8_t *quoted, size_t len, uin
 		w->on_icmp(w, type, code);
 }
 
+static struct shard *new_shard(void)
+{
+	struct shard *shard = aligned_alloc(CACHE_LINE, (sizeof(struct shard) + CACHE_LINE - 1) /
+								CACHE_LINE * CACHE_LINE);
+
+	if (!shard)
+		abort();
+	memset(shard, 0, sizeof(*shard));
+	shard->discard = malloc(HOSTSOCK_DISCARD_SIZE);
+	if (pool_init(&shard->pool, POOL_CHUNKS_ALL * POOL_CHUNK))
+		abort();
+	return shard;
+}
+
+static void free_shard(struct shard *shard)
+{
+	pool_free(&shard->pool);
+	free(shard->discard);
+	free(shard);
+}
+
 struct world *world_new(void)
 {
 	struct world *w = calloc(1, sizeof(*w));
@@ -244,29 +266,22 @@ struct world *world_new(void)
 	if (!w)
 		return NULL;
 	fill_patterns();
-	w->shard = aligned_alloc(CACHE_LINE,
-				 (sizeof(struct shard) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
-	if (!w->shard)
-		abort();
-	memset(w->shard, 0, sizeof(*w->shard));
-	w->shard->discard = malloc(HOSTSOCK_DISCARD_SIZE);
-	if (pool_init(&w->shard->pool, 4u << 20))
-		abort();
+	w->shards[0] = new_shard();
+	w->shards[1] = new_shard();
+	w->shard = w->shards[0];
 	sim_world = w;
 	return w;
 }
 
 void world_free(struct world *w)
 {
-	pool_free(&w->shard->pool);
-	free(w->shard->discard);
-	free(w->shard);
+	free_shard(w->shards[0]);
+	free_shard(w->shards[1]);
 	free(w);
 }
 
-static void reset_shard(struct world *w, uint64_t now_us, size_t pool_bytes)
+static void reset_shard(struct world *w, struct shard *shard, uint64_t now_us, size_t pool_bytes)
 {
-	struct shard *shard = w->shard;
 	uint8_t *discard = shard->discard, *base = shard->pool.base;
 
 	memset(shard, 0, sizeof(*shard));
@@ -312,7 +327,10 @@ void world_reset(struct world *w, uint64_t seed, uint64_t now_us, size_t pool_by
 	w->rt.secret = (struct hash_secret){ { rng_next(&w->rng), rng_next(&w->rng) } };
 	w->rt.guest_mac = 0x525400123456;
 	w->netconf.our_mac = (struct eth_addr){ { 2, 0, 0, 0, 0, 1 } };
-	reset_shard(w, now_us, pool_bytes);
+	w->shard = w->shards[0];
+	reset_shard(w, w->shards[0], now_us, pool_bytes);
+	reset_shard(w, w->shards[1], now_us, pool_bytes);
+	w->move = 0;
 	sim_tx_init(w);
 	sock_reset(&w->sock);
 	w->guest = (struct sim_guest){ 0 };
@@ -329,7 +347,13 @@ void world_reset(struct world *w, uint64_t seed, uint64_t now_us, size_t pool_by
 	w->guest_edge_max = 0;
 	w->n_emitted = 0;
 	w->guest_heard_reset = w->we_reset = false;
-	w->shard->peek_off[IP4] = w->shard->peek_off[IP6] = true;
+	world_peek_off(w, true);
+}
+
+void world_peek_off(struct world *w, bool known)
+{
+	for (unsigned int i = 0; i < 2; i++)
+		w->shards[i]->peek_off[IP4] = w->shards[i]->peek_off[IP6] = known;
 }
 
 static struct flow *new_flow(struct world *w)
@@ -358,7 +382,8 @@ void world_aim_iss(struct world *w, uint32_t iss)
 	flow_close(shard, flow);
 	now += 4ull * (iss - w->our_iss);
 	shard->now_us = now;
-	wheel_init(&shard->wheel, now);
+	wheel_init(&w->shards[0]->wheel, now);
+	wheel_init(&w->shards[1]->wheel, now);
 	w->our_iss_known = false;
 	w->to_guest.n = 0;
 	w->to_guest.last_due_us = 0;
@@ -605,12 +630,15 @@ static void run_events(struct world *w)
 	shard_touch(w->shard, w->flow);
 }
 
-/* Every promise of the shard's memory that holds between turns. */
-static void check_shard(struct world *w)
+/* Every promise of a shard's memory that holds between turns. */
+static void check_shard(struct world *w, const struct shard *shard)
 {
-	const struct pool *pool = &w->shard->pool;
+	const struct pool *pool = &shard->pool;
 
-	if (world_drops(w, DROP_TCP_IN_WINDOW))
+	/* With a socket that refuses what it said it had room for, and a pool that has none,
+	 * nothing can be kept; the guest sends it again. */
+	if (world_drops(w, DROP_TCP_IN_WINDOW) &&
+	    !(w->sock.eagain && pool->n_chunks < POOL_CHUNKS_ALL))
 		world_fail(w, "payload inside the offered window was dropped");
 	if (pool->n_used > pool->n_chunks || (int64_t)pool->reserved < 0)
 		world_fail(w, "the pool's accounts are wrong");
@@ -619,8 +647,32 @@ static void check_shard(struct world *w)
 			   (unsigned long long)pool->reserved);
 	if (!w->flow && w->sock.open)
 		world_fail(w, "the socket is left over");
-	if (!w->flow && (!list_is_empty(&w->shard->waiting) || !list_is_empty(&w->shard->again)))
+	if (!w->flow && (!list_is_empty(&shard->waiting) || !list_is_empty(&shard->again)))
 		world_fail(w, "a closed flow is still in a list");
+}
+
+/* The flow goes to the other shard, as part_with_flow() and adopt_flow() have it. */
+static void move_flow(struct world *w)
+{
+	struct shard *from = w->shard, *to = w->shards[w->shard == w->shards[0]];
+	struct flow *flow = w->flow;
+	struct list due;
+
+	if (!flow || from->tx->blocked || !tcp_may_move(&flow->tcp) || !tcp_run(from, flow) ||
+	    flow->closed || !tcp_may_move(&flow->tcp))
+		return;
+	tcp_leave(from, flow);
+	list_remove(&flow->touched);
+	list_remove(&flow->owned);
+	wheel_disarm(&from->wheel, &flow->timer);
+	to->now_us = from->now_us;
+	list_init(&due);
+	wheel_advance(&to->wheel, to->now_us, &due);
+	w->shard = to;
+	list_append(&to->owned, &flow->owned);
+	sock_raise(&w->sock, 0); /* a new epoll reports present readiness */
+	shard_touch(to, flow);
+	world_note(w, "flow moves to shard %d", to == w->shards[1]);
 }
 
 void world_turn(struct world *w, uint64_t now_us)
@@ -645,7 +697,10 @@ void world_turn(struct world *w, uint64_t now_us)
 	run_touched(w);
 	if (!w->tx.tx.blocked)
 		list_splice(&shard->again, &shard->waiting);
-	check_shard(w);
+	if (rng_chance(&w->rng, w->move))
+		move_flow(w);
+	check_shard(w, w->shards[0]);
+	check_shard(w, w->shards[1]);
 	while (!w->failed && wire_take(&w->to_guest, shard->now_us, &s))
 		guest_segment(w, &s);
 	guest_turn(w);
