@@ -26,7 +26,8 @@ struct endpoint {
 
 enum ip_version { IP4 = 0, IP6 = 1, IP_VERSIONS = 2 }; /* also an index into arrays per version */
 
-#define ETH_ADDR_LEN 6
+#define ETH_ADDR_LEN  6
+#define ETH_BROADCAST 0xffffffffffffu /* as the low 48 bits of a number */
 
 struct eth_addr {
 	uint8_t b[ETH_ADDR_LEN];

@@ -24,7 +24,7 @@
 	X(FAMILY_OFF, "family-off", "this IP version is switched off or has no address")           \
 	X(PROTO_OFF, "proto-off", "this protocol is switched off by an option")                    \
 	X(L4_LENGTH, "l4-length", "a length in the TCP, UDP or ICMP header is a lie")              \
-	X(L4_CHECKSUM, "l4-checksum", "wrong checksum in a control protocol")                      \
+	X(L4_CHECKSUM, "l4-checksum", "wrong checksum of TCP, UDP, ICMP or a service")             \
 	X(FRAGMENT, "fragment", "a fragment that is malformed, overlaps or came too late")         \
 	X(FRAGMENT_FULL, "fragment-full", "no room for one more datagram in reassembly")           \
 	X(FLOWS_FULL, "flows-full", "no free flow entry is left")                                  \
@@ -46,7 +46,6 @@
 	X(ICMP_DENIED, "icmp-denied", "ping sockets are not permitted; see ping_group_range")      \
 	X(TX_BLOCKED, "tx-blocked", "the guest does not read, and nothing holds this frame")       \
 	X(TX_NO_GUEST, "tx-no-guest", "no guest is connected")                                     \
-	X(TX_NO_MAC, "tx-no-mac", "the guest has not shown its Ethernet address")                  \
 	X(TX_TOO_BIG, "tx-too-big", "the frame does not fit the guest's buffers")                  \
 	X(TX_ERROR, "tx-error", "the guest side refused a frame")                                  \
 	X(CONTROL_FULL, "control-full", "the control thread's ring is full")                       \

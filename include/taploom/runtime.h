@@ -80,11 +80,21 @@ static inline unsigned int steer(const struct runtime *rt, uint32_t hash)
 	return s->shard[hash % STEERING_BUCKETS];
 }
 
+/* Where frames to the guest go: to everybody until it has shown its address, as there is nobody
+ * else. */
 static inline struct eth_addr guest_mac_get(const struct runtime *rt)
 {
 	uint64_t m = atomic_load_explicit(&rt->guest_mac, memory_order_relaxed);
+
+	if (!m)
+		m = ETH_BROADCAST;
 	return (struct eth_addr){ { (uint8_t)(m >> 40), (uint8_t)(m >> 32), (uint8_t)(m >> 24),
 				    (uint8_t)(m >> 16), (uint8_t)(m >> 8), (uint8_t)m } };
+}
+
+static inline void guest_mac_forget(struct runtime *rt)
+{
+	atomic_store_explicit(&rt->guest_mac, 0, memory_order_relaxed);
 }
 
 static inline void guest_mac_note(struct runtime *rt, const uint8_t src[ETH_ADDR_LEN])

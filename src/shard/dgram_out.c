@@ -181,10 +181,6 @@ bool dgram_write(struct shard *shard, struct dgram_packet *packet)
 	size_t piece = packet->segment ? packet->segment : packet->len;
 	struct l3 l3;
 
-	if (!atomic_load_explicit(&shard->rt->guest_mac, memory_order_relaxed)) {
-		count_drop(&shard->counters, DROP_TX_NO_MAC);
-		return true;
-	}
 	l3_of(shard, packet, &l3);
 	if (l3_len(&l3.dst) - ETH_HEADER_LEN + DGRAM_L4_HEADER + piece > guest_mtu(shard))
 		return write_fragments(shard, packet, &l3);

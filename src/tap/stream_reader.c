@@ -92,7 +92,7 @@ static void close_guest(struct stream *stream) ON_READER
 	stream_rx_reset(stream);
 	stream_tx_wake_all(stream);
 	shards_reset_flows(stream->rt);
-	atomic_store_explicit(&stream->rt->guest_mac, 0, memory_order_relaxed);
+	guest_mac_forget(stream->rt);
 	log_limited(&stream->limit, LOG_LEVEL_INFO, "guest: disconnected");
 	if (stream->rt->config->one_off && stream->listen_fd >= 0)
 		epoll_ctl(stream->epoll_fd, EPOLL_CTL_DEL, stream->listen_fd, NULL);

@@ -80,24 +80,10 @@ static void disconnect(struct vhost *vhost)
 	rcu_thread_online(); /* it enters each shard */
 	shards_reset_flows(vhost->rt);
 	rcu_thread_offline();
+	guest_mac_forget(vhost->rt);
 	vhost->announced = false;
 	log_info("vhost-user: the front-end is gone");
 	control_guest_event(vhost->rt->control, GUEST_GONE);
-}
-
-/* One front-end at a time: others are turned away, as they would wait for ever. */
-static void accept_front_end(struct vhost *vhost)
-{
-	int fd = accept4(vhost->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-	if (fd < 0)
-		return;
-	if (vhost->fd >= 0) {
-		log_info("vhost-user: a second front-end was turned away");
-		close(fd);
-		return;
-	}
-	connect_front_end(vhost, fd);
 }
 
 /* Messages */
@@ -200,6 +186,23 @@ static void front_end_ready(struct vhost *vhost)
 		log_warning("vhost-user: the front-end broke the protocol, disconnecting");
 	if (err < 0)
 		disconnect(vhost);
+}
+
+/* One front-end at a time: others are turned away, as they would wait for ever. */
+static void accept_front_end(struct vhost *vhost)
+{
+	int fd = accept4(vhost->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0)
+		return;
+	if (vhost->fd >= 0)
+		front_end_ready(vhost); /* it may be gone, which this turn would see later */
+	if (vhost->fd >= 0) {
+		log_info("vhost-user: a second front-end was turned away");
+		close(fd);
+		return;
+	}
+	connect_front_end(vhost, fd);
 }
 
 /* The thread. It may wait for shards while it handles messages: offline for RCU. */
