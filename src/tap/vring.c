@@ -27,21 +27,32 @@ size_t vring_device_len(uint32_t num, bool packed)
 	return packed ? 4 : 6 + 8 * (size_t)num;
 }
 
+/* A used index that is not within a ring's length of the available one was never written. */
+static uint16_t used_start(const struct vring_setup *setup, uint16_t avail)
+{
+	uint16_t used = avail;
+
+	if (!setup->packed)
+		used = guest_load16(setup->device + 2);
+	return (uint16_t)(avail - used) <= setup->num ? used : avail;
+}
+
 int vring_start(struct vring *ring, const struct vring_setup *setup, const struct vu_memory *memory,
 		uint32_t base)
 {
-	uint16_t pos = setup->packed ? base & 0x7fff : (uint16_t)base;
+	uint16_t pos = setup->packed ? base & 0x7fff : (uint16_t)base, used;
 
 	if (!size_ok(setup->num, setup->packed) || (setup->packed && pos >= setup->num))
 		return -EINVAL;
+	used = used_start(setup, pos);
 	*ring = (struct vring){
 		.ops = setup->packed ? &vring_packed_ops : &vring_split_ops,
 		.memory = memory,
 		.setup = *setup,
 		.avail_pos = pos,
 		.avail_seen = pos,
-		.used_pos = pos,
-		.published = pos,
+		.used_pos = used,
+		.published = used,
 		.avail_wrap = base >> 15 & 1,
 		.used_wrap = base >> 15 & 1,
 		.published_wrap = base >> 15 & 1,

@@ -29,7 +29,7 @@
 /* A chain that was taken: what is needed to give it back. */
 struct vring_chain {
 	uint16_t id;	  /* the head's index, or the packed ring's buffer id */
-	uint16_t n_slots; /* slots of the ring that it takes: 1 in a split ring */
+	uint16_t n_slots; /* descriptors of the ring that it takes */
 	uint16_t pos;	  /* where it was available; a packed ring's wrap counter in bit 15 */
 	uint32_t n_iov;
 	uint32_t len; /* bytes in sum */
@@ -90,8 +90,10 @@ size_t vring_device_len(uint32_t num, bool packed);
 
 /*
  * Starts a ring at the base that the front-end says (SET_VRING_BASE): the available index, or for a
- * packed ring slot and wrap counter in the low 16 bits. Everything before it counts as used.
- * -EINVAL for a base outside the ring.
+ * packed ring slot and wrap counter in the low 16 bits. Used elements of a split ring go on where
+ * its used index stands, those of a packed ring where the available ones do: front-ends differ in
+ * what they say in the high half, and a ring that was stopped has nothing under way. -EINVAL for a
+ * base outside the ring.
  */
 int vring_start(struct vring *ring, const struct vring_setup *setup, const struct vu_memory *memory,
 		uint32_t base);

@@ -41,7 +41,10 @@ static void advance(const struct vring *ring, uint16_t *pos, bool *wrap, uint32_
 	*pos = (uint16_t)to;
 }
 
-/* All entries of an indirect table, in order; their ids and other flags mean nothing. */
+/*
+ * All entries of an indirect table, in order; their ids and other flags mean nothing. DPDK's driver
+ * marks the entry of a transmit header as one to write to: reading it all the same is no harm.
+ */
 static bool take_table(struct vring *ring, const struct vring_desc *d, bool writable,
 		       struct vring_chain *chain, struct iovec *iov)
 {
@@ -55,7 +58,7 @@ static bool take_table(struct vring *ring, const struct vring_desc *d, bool writ
 
 		read_once(&entry, table + (size_t)i * VRING_DESC_LEN, sizeof(entry));
 		if (entry.word14 & VRING_DESC_INDIRECT ||
-		    !(entry.word14 & VRING_DESC_WRITE) != !writable ||
+		    (writable && !(entry.word14 & VRING_DESC_WRITE)) ||
 		    !vring_append(ring, entry.addr, entry.len, chain, iov))
 			return false;
 	}
@@ -115,6 +118,13 @@ static void packed_untake(struct vring *ring, const struct vring_chain *chain)
 	ring->taken -= chain->n_slots;
 }
 
+/* After each write: who copies the page meanwhile must find it dirty again. */
+static void log_slot(const struct vring *ring, const uint8_t *slot)
+{
+	if (ring->memory->logging)
+		vu_log_mark_ours(ring->memory, slot, VRING_DESC_LEN);
+}
+
 static void packed_put(struct vring *ring, const struct vring_chain *chain, uint32_t written)
 {
 	uint8_t *slot = slot_at(ring, ring->used_pos);
@@ -128,17 +138,19 @@ static void packed_put(struct vring *ring, const struct vring_chain *chain, uint
 		ring->first_flags = flags;
 	else
 		guest_store16(slot + DESC_FLAGS_OFF, flags);
-	if (ring->memory->logging)
-		vu_log_mark_ours(ring->memory, slot, VRING_DESC_LEN);
+	log_slot(ring, slot);
 	advance(ring, &ring->used_pos, &ring->used_wrap, chain->n_slots);
 	ring->taken -= chain->n_slots;
 }
 
 static void packed_publish(struct vring *ring)
 {
+	uint8_t *slot = slot_at(ring, ring->published);
+
 	if (ring->published == ring->used_pos && ring->published_wrap == ring->used_wrap)
 		return;
-	guest_store16(slot_at(ring, ring->published) + DESC_FLAGS_OFF, ring->first_flags);
+	guest_store16(slot + DESC_FLAGS_OFF, ring->first_flags);
+	log_slot(ring, slot);
 	ring->published = ring->used_pos;
 	ring->published_wrap = ring->used_wrap;
 }

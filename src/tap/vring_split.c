@@ -23,6 +23,7 @@ struct walk {
 	uint32_t n; /* entries of the table */
 	uint32_t i; /* of the next descriptor */
 	uint32_t seen;
+	uint32_t slots; /* of the ring, if indirect */
 	bool indirect;
 };
 
@@ -39,7 +40,8 @@ static bool enter_indirect(const struct vring *ring, struct walk *walk, const st
 	walk->indirect = true;
 	walk->table = vring_indirect(ring, d->addr, d->len, &walk->n);
 	walk->i = 0;
-	walk->seen--; /* the table's entries count, not what points to them */
+	walk->slots = walk->seen; /* the table's entries take none of the ring */
+	walk->seen--;		  /* they count, not what points to them */
 	return walk->table;
 }
 
@@ -90,23 +92,23 @@ static int split_take(struct vring *ring, bool writable, struct vring_chain *cha
 		.id = guest_load16(ring->setup.driver + AVAIL_RING_OFF +
 				   2 * (size_t)slot_of(ring, ring->avail_pos)),
 		.pos = ring->avail_pos,
-		.n_slots = 1,
 	};
 	walk.i = chain->id;
 	do
 		more = walk_step(ring, &walk, writable, chain, iov);
 	while (more > 0);
-	if (more < 0 || ring->taken >= ring->setup.num)
+	chain->n_slots = (uint16_t)(walk.indirect ? walk.slots : walk.seen);
+	if (more < 0 || ring->taken + chain->n_slots > ring->setup.num)
 		return vring_lie(ring);
 	ring->avail_pos++;
-	ring->taken++;
+	ring->taken += chain->n_slots;
 	return 1;
 }
 
 static void split_untake(struct vring *ring, const struct vring_chain *chain)
 {
 	ring->avail_pos = chain->pos;
-	ring->taken--;
+	ring->taken -= chain->n_slots;
 }
 
 static void split_put(struct vring *ring, const struct vring_chain *chain, uint32_t written)
@@ -118,7 +120,7 @@ static void split_put(struct vring *ring, const struct vring_chain *chain, uint3
 	guest_store32(elem + 4, written);
 	vring_log_device(ring, USED_RING_OFF + USED_ELEM_LEN * (uint64_t)slot, USED_ELEM_LEN);
 	ring->used_pos++;
-	ring->taken--;
+	ring->taken -= chain->n_slots;
 }
 
 static void split_publish(struct vring *ring)

@@ -7,10 +7,12 @@
 #include <fcntl.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #define F_PROTOCOL_FEATURES VU_FEATURE(30)
 #define MTU_MIN		    68u
+#define POLL_NS		    100000 /* between looks at a ring without a kick descriptor */
 
 /* What a handler sees of one request. */
 struct call {
@@ -44,9 +46,9 @@ uint64_t vu_device_features(void)
 uint64_t vu_device_protocol_features(void)
 {
 	return VU_FEATURE(VU_PROTOCOL_MQ) | VU_FEATURE(VU_PROTOCOL_LOG_SHMFD) |
-	       VU_FEATURE(VU_PROTOCOL_REPLY_ACK) | VU_FEATURE(VU_PROTOCOL_MTU) |
-	       VU_FEATURE(VU_PROTOCOL_RESET_DEVICE) | VU_FEATURE(VU_PROTOCOL_CONFIGURE_MEM_SLOTS) |
-	       VU_FEATURE(VU_PROTOCOL_STATUS);
+	       VU_FEATURE(VU_PROTOCOL_RARP) | VU_FEATURE(VU_PROTOCOL_REPLY_ACK) |
+	       VU_FEATURE(VU_PROTOCOL_MTU) | VU_FEATURE(VU_PROTOCOL_RESET_DEVICE) |
+	       VU_FEATURE(VU_PROTOCOL_CONFIGURE_MEM_SLOTS) | VU_FEATURE(VU_PROTOCOL_STATUS);
 }
 
 static bool has(const struct vu_device *device, unsigned int bit)
@@ -285,7 +287,8 @@ static int set_log_base(struct call *call)
 		err = vu_memory_set_log(&device->memory, &call->message->log, call->fds[0]);
 		resume_all(device);
 	}
-	reply_u64(call, err ? 1 : 0);
+	if (device->protocol_features & VU_FEATURE(VU_PROTOCOL_LOG_SHMFD))
+		reply_u64(call, err ? 1 : 0);
 	return err;
 }
 
@@ -358,6 +361,17 @@ static int take_vring_fd(struct call *call, int *fd)
 	return 0;
 }
 
+/* What is watched in place of a kick descriptor if the front-end gives none: a timer's. */
+static int polling_fd(void)
+{
+	struct itimerspec period = { { 0, POLL_NS }, { 0, POLL_NS } };
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+
+	if (fd >= 0)
+		timerfd_settime(fd, 0, &period, NULL);
+	return fd < 0 ? -errno : fd;
+}
+
 static int set_vring_kick(struct call *call)
 {
 	struct vu_queue *queue = queue_of(call, call->message->u64 & 0xff);
@@ -369,7 +383,9 @@ static int set_vring_kick(struct call *call)
 	if (err)
 		return err;
 	if (fd < 0)
-		return -EOPNOTSUPP; /* rings that must be polled */
+		fd = polling_fd();
+	if (fd < 0)
+		return fd;
 	hold(call->device, queue);
 	close_fd(&queue->kick_fd);
 	queue->kick_fd = fd;
@@ -392,6 +408,8 @@ static int set_vring_call(struct call *call)
 	close_fd(&queue->call_fd);
 	queue->call_fd = fd;
 	queue->ring.signalled_valid = false; /* what was signalled before may have gone nowhere */
+	if (fd >= 0 && queue->running)
+		vu_eventfd_add(fd);
 	pthread_mutex_unlock(&queue->lock);
 	return 0;
 }
@@ -454,9 +472,19 @@ static int do_reset_device(struct call *call)
 	return 0;
 }
 
+/* 0 is a reset (virtio 1.2, 2.1): rings stop at their base. */
 static int set_status(struct call *call)
 {
-	call->device->status = (uint8_t)call->message->u64;
+	struct vu_device *device = call->device;
+
+	device->status = (uint8_t)(call->message->u64 & ~(uint64_t)VIRTIO_CONFIG_S_NEEDS_RESET);
+	if (device->status)
+		return 0;
+	hold_all(device);
+	for (unsigned int i = 0; i < VU_RINGS; i++)
+		stop_ring(&device->queues[i]);
+	device->broken = false;
+	resume_all(device);
 	return 0;
 }
 
@@ -486,6 +514,7 @@ static int (*const handlers[VU_REQUESTS])(struct call *call) = {
 	[VU_SET_PROTOCOL_FEATURES] = set_protocol_features,
 	[VU_GET_QUEUE_NUM] = get_queue_num,
 	[VU_SET_VRING_ENABLE] = set_vring_enable,
+	[VU_SEND_RARP] = accept_silently, /* no switch has to learn where the guest is */
 	[VU_NET_SET_MTU] = set_mtu,
 	[VU_RESET_DEVICE] = do_reset_device,
 	[VU_GET_MAX_MEM_SLOTS] = get_max_mem_slots,

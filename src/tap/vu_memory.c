@@ -69,8 +69,8 @@ static int map_file(int fd, uint64_t offset, uint64_t size, void **map, size_t *
 		return -EINVAL;
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	if (st.st_size < 0 || (uint64_t)st.st_size < end)
-		return -EINVAL;
+	if (!S_ISCHR(st.st_mode) && (st.st_size < 0 || (uint64_t)st.st_size < end))
+		return -EINVAL; /* a device has no size, and refuses by itself */
 	*map = mmap(NULL, (size_t)end, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (*map == MAP_FAILED)
 		return -errno;
@@ -197,7 +197,7 @@ void vu_log_mark(const struct vu_memory *memory, uint64_t guest_addr, uint64_t l
 		if (page / 8 >= log->size)
 			return;
 		__atomic_fetch_or(&log->bits[page / 8], (uint8_t)(1u << (page % 8)),
-				  __ATOMIC_RELAXED);
+				  __ATOMIC_RELEASE); /* what was written is seen first */
 	}
 }
 

@@ -157,6 +157,16 @@ static void lied(struct vu_tx *vtx)
 
 enum room { ROOM_FULL, ROOM_LESS, ROOM_NONE };
 
+/* Whether the guest can post no more than is taken: a chain like the last one would not fit. */
+static bool all_is_taken(const struct vu_tx *vtx)
+{
+	const struct vring *ring = &vtx->queue->ring;
+
+	if (vtx->n_chains == VU_TX_CHAINS || vtx->n_iov + VRING_CHAIN_MAX > VU_TX_IOV)
+		return true;
+	return ring->taken + vtx->chains[vtx->n_chains - 1].n_slots > ring->setup.num;
+}
+
 /*
  * Takes chains for one segment of need bytes, its headers included; as many as it takes if they can
  * be merged, else one. ROOM_LESS: the guest has fewer bytes than that now, or gave a chain that is
@@ -205,13 +215,22 @@ static void no_room(struct vu_tx *vtx)
 }
 
 /*
- * Whether a segment failed as the guest's buffers are too short for it, now and later: they can't
- * be merged. It is written to private memory and dropped at its commit, as to wait would be for
- * ever.
+ * Whether the first segment failed as the guest's buffers are too short for it, now and later: they
+ * can't be merged, or the ring holds no more of them. To wait would be for ever.
  */
+static bool short_for_good(struct vu_tx *vtx, const struct vu_tx_seg *seg)
+{
+	if (!vtx->queue || !seg->n_chains ||
+	    (mergeable(vtx) ? !all_is_taken(vtx) : vtx->tx.blocked))
+		return false;
+	vtx->tx.blocked = false;
+	return true;
+}
+
+/* A frame too long for the guest is written to private memory, and dropped at its commit. */
 static bool too_big(struct vu_tx *vtx, struct vu_tx_seg *seg)
 {
-	if (!vtx->queue || vtx->tx.blocked || mergeable(vtx) || !seg->n_chains)
+	if (!short_for_good(vtx, seg))
 		return false;
 	untake_from(vtx, seg->chain);
 	vtx->n_iov = seg->iov;
@@ -499,6 +518,15 @@ static uint8_t *segment_room(struct vu_tx *vtx, struct vu_tx_seg *seg, size_t hd
 	return seg->bounce;
 }
 
+static size_t bytes_of(const struct vu_tx *vtx, const struct vu_tx_seg *seg)
+{
+	size_t len = 0;
+
+	for (unsigned int i = 0; i < seg->n_chains; i++)
+		len += vtx->chains[seg->chain + i].len;
+	return len;
+}
+
 /*
  * One segment of a burst without segmentation, of up to len bytes of payload. A guest whose buffers
  * are shorter gets shorter segments of a TCP stream, but never a part of a datagram. Returns the
@@ -513,9 +541,8 @@ static size_t begin_segment(struct vu_tx *vtx, const struct tx_burst *burst, uns
 
 	if (take_segment(vtx, seg, hdrs + len, true) == ROOM_FULL)
 		return len;
-	if (stream && vtx->queue && !vtx->tx.blocked && seg->n_chains && i == 0 &&
-	    vtx->chains[seg->chain].len > hdrs)
-		return vtx->chains[seg->chain].len - hdrs;
+	if (stream && i == 0 && bytes_of(vtx, seg) > hdrs && short_for_good(vtx, seg))
+		return bytes_of(vtx, seg) - hdrs;
 	if (i == 0 && too_big(vtx, seg))
 		return len;
 	if (vtx->queue) {

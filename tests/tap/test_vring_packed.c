@@ -145,6 +145,45 @@ static void use_one(struct world *w)
 	assert_true(drv_used(&w->drv, &id, &len));
 }
 
+static void write_flag_in_a_table_is_no_matter_where_we_read(void **state)
+{
+	struct world *w = *state;
+	struct drv_desc t[] = { { WORLD_BUF, 5, DRV_WRITE }, { WORLD_BUF, 6, 0 } };
+
+	drv_write_table(&w->drv, world_at(w, WORLD_TABLE), t, 2);
+	world_add1(w, WORLD_TABLE, 32, DRV_INDIRECT);
+	assert_int_equal(world_take(w, false), 1);
+	assert_int_equal(w->chain.len, 11);
+}
+
+static void readable_entry_is_refused_where_we_write(void **state)
+{
+	struct world *w = *state;
+	struct drv_desc t[] = { { WORLD_BUF, 5, DRV_WRITE }, { WORLD_BUF, 6, 0 } };
+
+	drv_write_table(&w->drv, world_at(w, WORLD_TABLE), t, 2);
+	world_add1(w, WORLD_TABLE, 32, DRV_INDIRECT);
+	assert_int_equal(world_take(w, true), -EPROTO);
+}
+
+/* Who clears the log and copies the page before the flags are stored must find it marked again. */
+static void page_is_dirty_after_it_was_published(void **state)
+{
+	struct world *w = *state;
+	uint8_t bits[64] = { 0 };
+
+	w->memory.logging = true;
+	w->memory.log.bits = bits;
+	w->memory.log.size = sizeof(bits);
+	world_add1(w, WORLD_BUF, 1, 0);
+	assert_int_equal(world_take(w, false), 1);
+	vring_put(&w->ring, &w->chain, 0);
+	memset(bits, 0, sizeof(bits));
+	vring_publish(&w->ring);
+	assert_int_equal(bits[WORLD_GUEST / 4096 / 8] >> WORLD_GUEST / 4096 % 8 & 1, 1);
+	memset(&w->memory.log, 0, sizeof(w->memory.log));
+}
+
 static void driver_flags_suppress_calls(void **state)
 {
 	struct world *w = *state;
@@ -293,6 +332,9 @@ int main(void)
 		T(many_rounds_wrap_the_ring),
 		T(whole_ring_in_one_batch_is_published_and_told),
 		T(indirect_table_is_read_in_order),
+		T(write_flag_in_a_table_is_no_matter_where_we_read),
+		T(readable_entry_is_refused_where_we_write),
+		T(page_is_dirty_after_it_was_published),
 		T(driver_flags_suppress_calls),
 		T(event_slot_suppresses_calls),
 		T(kicks_follow_the_device_event),

@@ -104,6 +104,23 @@ static void buffer_across_neighbours_is_two_pieces(void **state)
 	assert_int_equal(w->iov[1].iov_len, 20);
 }
 
+/* What is under way can't be more than the ring: the same chain twice is two users of its memory.
+ */
+static void chain_made_available_twice_is_refused(void **state)
+{
+	struct world *w = *state;
+	struct drv_desc d[WORLD_NUM / 2 + 1];
+
+	for (unsigned int i = 0; i < WORLD_NUM / 2 + 1; i++)
+		d[i] = (struct drv_desc){ WORLD_BUF, 1, 0 };
+	assert_int_equal(drv_add(&w->drv, d, WORLD_NUM / 2 + 1), 0);
+	drv_store16(w->drv.driver + 4 + 2, 0);
+	drv_store16(w->drv.driver + 2, 2);
+	assert_int_equal(world_take(w, false), 1);
+	assert_int_equal(w->chain.n_slots, WORLD_NUM / 2 + 1);
+	assert_int_equal(world_take(w, false), -EPROTO);
+}
+
 static void empty_descriptor_is_no_piece(void **state)
 {
 	struct world *w = *state;
@@ -329,6 +346,7 @@ int main(void)
 		T(indirect_table_is_followed),
 		T(table_may_follow_direct_descriptors),
 		T(buffer_across_neighbours_is_two_pieces),
+		T(chain_made_available_twice_is_refused),
 		T(empty_descriptor_is_no_piece),
 		T(flag_suppresses_calls),
 		T(event_index_suppresses_calls),

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -348,13 +349,74 @@ static void base_of_no_ring_ends_the_connection(void **state)
 			 -EPROTO);
 }
 
-static void kick_without_a_descriptor_is_refused(void **state)
+static void kick_needs_a_descriptor_or_the_flag(void **state)
 {
 	struct vu_message message = { .request = VU_SET_VRING_KICK, .u64 = 0 };
 
 	assert_false(accepted(*state, message));
-	message.u64 = VU_VRING_FD_NONE;
-	assert_false(accepted(*state, message)); /* rings are not polled */
+}
+
+static void ring_without_a_kick_is_polled(void **state)
+{
+	struct rig *rig = *state;
+	struct vu_message message = { .request = VU_SET_VRING_KICK, .u64 = VU_VRING_FD_NONE };
+	struct pollfd pfd = { .events = POLLIN };
+
+	memory(rig);
+	assert_true(state_of(rig, VU_SET_VRING_NUM, 0, 64));
+	assert_true(addresses(rig, 0));
+	assert_true(accepted(rig, message));
+	assert_true(rig->device.queues[0].running);
+	pfd.fd = rig->device.queues[0].kick_fd;
+	for (unsigned int i = 0; i < 3; i++) {
+		uint64_t n;
+
+		assert_int_equal(poll(&pfd, 1, -1), 1);
+		assert_int_equal(read(pfd.fd, &n, sizeof(n)), sizeof(n));
+	}
+}
+
+static void call_of_a_running_ring_is_signalled_at_once(void **state)
+{
+	struct rig *rig = *state;
+	struct vu_message message = { .request = VU_SET_VRING_CALL, .u64 = 0 };
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	uint64_t n;
+
+	memory(rig);
+	assert_true(accepted_fd(rig, message, dup(fd)));
+	assert_int_equal(read(fd, &n, sizeof(n)), -1);
+	start(rig, 0);
+	assert_true(accepted_fd(rig, message, dup(fd)));
+	assert_int_equal(read(fd, &n, sizeof(n)), sizeof(n));
+	close(fd);
+}
+
+static void used_elements_go_on_where_they_stand(void **state)
+{
+	struct rig *rig = *state;
+	struct vring *ring = &rig->device.queues[0].ring;
+	uint16_t used = 7;
+
+	memory(rig);
+	assert_int_equal(pwrite(rig->mem_fd, &used, sizeof(used), 0x2002), sizeof(used));
+	assert_true(state_of(rig, VU_SET_VRING_BASE, 0, 10));
+	start(rig, 0);
+	assert_int_equal(ring->avail_pos, 10);
+	assert_int_equal(ring->used_pos, 7);
+}
+
+static void used_index_that_cannot_be_is_not_believed(void **state)
+{
+	struct rig *rig = *state;
+	struct vring *ring = &rig->device.queues[0].ring;
+	uint16_t used = 11;
+
+	memory(rig);
+	assert_int_equal(pwrite(rig->mem_fd, &used, sizeof(used), 0x2002), sizeof(used));
+	assert_true(state_of(rig, VU_SET_VRING_BASE, 0, 10));
+	start(rig, 0);
+	assert_int_equal(ring->used_pos, 10);
 }
 
 static void call_may_be_without_a_descriptor(void **state)
@@ -386,6 +448,28 @@ static void status_is_kept(void **state)
 	assert_int_equal(get(rig, VU_GET_STATUS), 15);
 }
 
+static void status_of_zero_stops_rings_at_their_base(void **state)
+{
+	struct rig *rig = *state;
+
+	memory(rig);
+	assert_true(state_of(rig, VU_SET_VRING_BASE, 0, 5));
+	start(rig, 0);
+	vu_device_break(&rig->device);
+	start(rig, 0);
+	assert_true(accepted(rig, (struct vu_message){ .request = VU_SET_STATUS, .u64 = 0x47 }));
+	assert_int_equal(get(rig, VU_GET_STATUS), 7); /* NEEDS_RESET is ours to say */
+	assert_true(rig->device.queues[0].running);
+	assert_true(accepted(rig, (struct vu_message){ .request = VU_SET_STATUS, .u64 = 0 }));
+	assert_false(rig->device.queues[0].running);
+	assert_int_equal(rig->device.queues[0].base, 5);
+}
+
+static void rarp_is_accepted(void **state)
+{
+	assert_true(accepted(*state, (struct vu_message){ .request = VU_SEND_RARP, .u64 = 1 }));
+}
+
 static void broken_device_asks_for_a_reset(void **state)
 {
 	struct rig *rig = *state;
@@ -410,8 +494,9 @@ static void logging_follows_the_feature(void **state)
 	struct rig *rig = *state;
 	struct vu_message message = { .request = VU_SET_LOG_BASE, .log = { 0x100, 0 } };
 
+	rig->device.protocol_features |= VU_FEATURE(VU_PROTOCOL_LOG_SHMFD);
 	assert_int_equal(ask_fd(rig, message, dup(rig->mem_fd)), 0);
-	assert_int_equal(reply_value(rig), 0); /* always answered */
+	assert_int_equal(reply_value(rig), 0); /* answered, although not asked for */
 	features(rig, VU_FEATURE(VHOST_F_LOG_ALL));
 	assert_true(rig->device.memory.logging);
 	features(rig, 0);
@@ -462,10 +547,16 @@ int main(void)
 		T(split_ring_of_an_odd_size_does_not_start),
 		T(ring_numbers_outside_are_refused),
 		T(base_of_no_ring_ends_the_connection),
-		T(kick_without_a_descriptor_is_refused),
+		T(kick_needs_a_descriptor_or_the_flag),
+		T(ring_without_a_kick_is_polled),
+		T(call_of_a_running_ring_is_signalled_at_once),
+		T(used_elements_go_on_where_they_stand),
+		T(used_index_that_cannot_be_is_not_believed),
 		T(call_may_be_without_a_descriptor),
 		T(reset_forgets_rings_but_keeps_memory),
 		T(status_is_kept),
+		T(status_of_zero_stops_rings_at_their_base),
+		T(rarp_is_accepted),
 		T(broken_device_asks_for_a_reset),
 		T(logging_follows_the_feature),
 		T(mtu_must_be_one),
