@@ -9,6 +9,7 @@
  */
 #include "vhost.h"
 
+#include "taploom/checksum.h"
 #include "taploom/frame_fields.h"
 
 #include <linux/virtio_config.h>
@@ -21,16 +22,20 @@
 	2048u /* what control_post_frame() takes, and long chains of extension headers             \
 	       */
 #define COPY_ALIGN 16u
+#define TCP_CSUM   16u /* offset of the checksum in the header */
+#define UDP_CSUM   6u
 #define IP_ALIGN   2u /* before the Ethernet header, to align what follows */
 
 /* Which frames may leave their segmentation to us. */
-static const struct {
+static const struct gso_rule {
 	uint8_t gso_type;
 	uint8_t feature;
+	uint8_t kind;
+	uint8_t version; /* 0: any */
 } gso_rules[] = {
-	{ VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_F_HOST_TSO4 },
-	{ VIRTIO_NET_HDR_GSO_TCPV6, VIRTIO_NET_F_HOST_TSO6 },
-	{ VIRTIO_NET_HDR_GSO_UDP_L4, VIRTIO_NET_F_HOST_USO },
+	{ VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_F_HOST_TSO4, FRAME_TCP, IP4 },
+	{ VIRTIO_NET_HDR_GSO_TCPV6, VIRTIO_NET_F_HOST_TSO6, FRAME_TCP, IP6 },
+	{ VIRTIO_NET_HDR_GSO_UDP_L4, VIRTIO_NET_F_HOST_USO, FRAME_UDP, 0 },
 };
 
 static size_t vnet_len(uint64_t features)
@@ -73,36 +78,23 @@ static void slab_lists_take(struct vu_queue *queue, struct vu_slab *slab)
 	queue->slabs_out++;
 }
 
-static void slab_lists_drop(struct vu_queue *queue, struct vu_slab *slab)
-{
-	struct vu_slab **at = &queue->oldest, *before = NULL;
-
-	while (*at != slab) {
-		before = *at;
-		at = &(*at)->next;
-	}
-	*at = slab->next;
-	if (queue->newest == slab)
-		queue->newest = before;
-}
-
-/* The last batch of a slab is done. Any thread. */
+/*
+ * The last batch of a slab is done. Any thread. Chains go back in the order in which they came,
+ * also without IN_ORDER: then the used index alone says where the ring goes on, for the daemon that
+ * is started in place of one that was killed.
+ */
 static void slab_release(struct slab *base)
 {
 	struct vu_slab *slab = (struct vu_slab *)(void *)base;
 	struct vu_queue *queue = slab->port->queue;
-	bool in_order;
 
 	pthread_mutex_lock(&queue->lock);
-	in_order = queue->features & VU_FEATURE(VIRTIO_F_IN_ORDER);
 	slab->done = true;
-	if (!in_order) {
-		slab_lists_drop(queue, slab);
-		return_chains(slab);
-	}
-	while (in_order && queue->oldest && queue->oldest->done) {
+	while (queue->oldest && queue->oldest->done) {
 		slab = queue->oldest;
-		slab_lists_drop(queue, slab);
+		queue->oldest = slab->next;
+		if (!queue->oldest)
+			queue->newest = NULL;
 		return_chains(slab);
 	}
 	vring_publish(&queue->ring);
@@ -174,6 +166,70 @@ static bool offload_of(const struct virtio_net_hdr_v1 *hdr, uint64_t features,
 	return false;
 }
 
+/* Whether what the header says of a frame, which is not a fragment, is what the frame is. */
+static bool offload_fits(const struct virtio_net_hdr_v1 *hdr, const struct frame *frame)
+{
+	uint8_t type = hdr->gso_type & (uint8_t)~VIRTIO_NET_HDR_GSO_ECN;
+	uint16_t off = frame->kind == FRAME_TCP ? TCP_CSUM : UDP_CSUM;
+
+	for (size_t i = 0; i < sizeof(gso_rules) / sizeof(gso_rules[0]); i++)
+		if (gso_rules[i].gso_type == type &&
+		    (gso_rules[i].kind != frame->kind ||
+		     (gso_rules[i].version && gso_rules[i].version != frame->version)))
+			return false;
+	if (!(hdr->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM))
+		return true;
+	if (frame->kind != FRAME_TCP && frame->kind != FRAME_UDP)
+		return false;
+	return hdr->csum_start == frame->l4_off && hdr->csum_offset == off;
+}
+
+/* The sum of pieces, of which each may have an odd length. */
+static uint64_t sum_pieces(const struct iovec *iov, uint32_t n)
+{
+	uint64_t sum = 0;
+	bool odd = false;
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint16_t part = checksum_fold(checksum_add(0, iov[i].iov_base, iov[i].iov_len));
+
+		sum += odd ? __builtin_bswap16(part) : part;
+		odd ^= iov[i].iov_len & 1;
+	}
+	return sum;
+}
+
+/* Whether the checksum of TCP, UDP or ICMP is right, or left out as IPv4's UDP may. */
+static bool checksum_ok(const struct frame *frame)
+{
+	const uint8_t *l4 = frame->data + frame->l4_off;
+	uint32_t hdr_len = (uint32_t)(frame->payload_off - frame->l4_off);
+	uint64_t sum = 0;
+
+	if (frame->kind == FRAME_UDP && !load_be16(l4 + UDP_CSUM))
+		return frame->version == IP4; /* RFC 8200 8.1 */
+	if (frame->l4_proto != IPPROTO_ICMP) {
+		struct ip_addr src = frame_src(frame), dst = frame_dst(frame);
+
+		sum = checksum_pseudo(&src, &dst, frame->l4_proto, hdr_len + frame->payload_len);
+	}
+	sum = checksum_add(sum, l4, hdr_len) + sum_pieces(frame->payload, frame->n_payload);
+	return !checksum_finish(sum);
+}
+
+/* Of a frame for a shard: a guest's lies about its offloads, and checksums that nobody else sees.
+ */
+static enum drop check_offload(const struct virtio_net_hdr_v1 *hdr, const struct frame *frame)
+{
+	if (frame->kind == FRAME_FRAGMENT)
+		return DROP_NONE; /* a part has no checksum of its own */
+	if (!offload_fits(hdr, frame))
+		return DROP_VRING;
+	if (!frame->offload.csum_unchecked && !frame->offload.gso_size && !checksum_ok(frame))
+		return DROP_L4_CHECKSUM;
+	return DROP_NONE;
+}
+
 static void note_guest(struct vu_port *port, const struct frame *frame)
 {
 	struct runtime *rt = port->vhost->rt;
@@ -192,6 +248,7 @@ static void note_guest(struct vu_port *port, const struct frame *frame)
 
 /* Where a frame's bytes and the rest of its pieces are. */
 struct raw_frame {
+	const struct virtio_net_hdr_v1 *hdr;
 	uint8_t *data;
 	size_t linear;
 	size_t len;
@@ -249,13 +306,12 @@ static bool take_frame(struct vu_port *port, struct vu_slab *slab, struct frame 
 	if (drop == DROP_NONE) {
 		frame->queue = port->queue->index / 2;
 		note_guest(port, frame);
-		if (frame->kind != FRAME_CONTROL)
-			return true;
-		drop = control_post_frame(rt->control, frame);
+		drop = frame->kind == FRAME_CONTROL ? control_post_frame(rt->control, frame)
+						    : check_offload(raw->hdr, frame);
 	}
 	if (drop != DROP_NONE)
 		count_drop(port->counters, drop);
-	return false;
+	return drop == DROP_NONE && frame->kind != FRAME_CONTROL;
 }
 
 /* One chain, whose pieces are in port->raw. False: it is too short for its header, which is a lie.
@@ -264,7 +320,7 @@ static bool take_chain(struct vu_port *port, struct vu_slab *slab, struct vu_tur
 		       const struct vring_chain *chain)
 {
 	struct virtio_net_hdr_v1 hdr = { 0 };
-	struct raw_frame raw = { .iov = port->raw, .n_iov = chain->n_iov };
+	struct raw_frame raw = { .hdr = &hdr, .iov = port->raw, .n_iov = chain->n_iov };
 	size_t hdr_len = vnet_len(port->queue->features);
 	struct frame_offload offload;
 	struct frame *frame = &slab->frames[turn->n_frames];

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a guest's frames may leave to us, what they may not, and what a lie about it costs. */
+#include "vhost_rig.h"
+
+#define LEN (HDRS + 1001u)
+
+static const struct offload_case {
+	const char *name;
+	uint64_t features;
+	struct virtio_net_hdr_v1 hdr;
+	uint16_t checksum; /* of UDP, as sent; 0: none. RIGHT: as it must be */
+	enum drop drop;
+} cases[] = {
+#define RIGHT 0xfffe
+#define CSUM  VIRTIO_NET_HDR_F_NEEDS_CSUM
+#define UDP   VIRTIO_NET_HDR_GSO_UDP_L4
+	{ "no checksum of UDP is taken", BASE, { 0 }, 0, DROP_NONE },
+	{ "a right checksum is taken", BASE, { 0 }, RIGHT, DROP_NONE },
+	{ "a wrong checksum is not", BASE, { 0 }, 1, DROP_L4_CHECKSUM },
+	{ "a wrong checksum is not, with offloads", BASE | OFFLOADS, { 0 }, 1, DROP_L4_CHECKSUM },
+	{ "a partial checksum is taken",
+	  BASE | OFFLOADS,
+	  { .flags = CSUM, .csum_start = 34, .csum_offset = 6 },
+	  1,
+	  DROP_NONE },
+	{ "a partial checksum is refused if not negotiated",
+	  BASE,
+	  { .flags = CSUM, .csum_start = 34, .csum_offset = 6 },
+	  1,
+	  DROP_VRING },
+	{ "a partial checksum of something else is refused",
+	  BASE | OFFLOADS,
+	  { .flags = CSUM, .csum_start = 38, .csum_offset = 6 },
+	  1,
+	  DROP_VRING },
+	{ "a partial checksum at TCP's place is refused for UDP",
+	  BASE | OFFLOADS,
+	  { .flags = CSUM, .csum_start = 34, .csum_offset = 16 },
+	  1,
+	  DROP_VRING },
+	{ "a partial checksum outside the frame is refused",
+	  BASE | OFFLOADS,
+	  { .flags = CSUM, .csum_start = 0xffff, .csum_offset = 0xffff },
+	  1,
+	  DROP_VRING },
+	{ "a run of datagrams is taken",
+	  BASE | OFFLOADS,
+	  { .flags = CSUM, .csum_start = 34, .csum_offset = 6, .gso_type = UDP, .gso_size = 500 },
+	  1,
+	  DROP_NONE },
+	{ "a run of datagrams is refused if not negotiated",
+	  BASE | F(VIRTIO_NET_F_CSUM),
+	  { .flags = CSUM, .csum_start = 34, .csum_offset = 6, .gso_type = UDP, .gso_size = 500 },
+	  1,
+	  DROP_VRING },
+	{ "a run without a size is refused",
+	  BASE | OFFLOADS,
+	  { .flags = CSUM, .csum_start = 34, .csum_offset = 6, .gso_type = UDP },
+	  1,
+	  DROP_VRING },
+	{ "a run of TCP is refused for UDP",
+	  BASE | OFFLOADS,
+	  { .flags = CSUM,
+	    .csum_start = 34,
+	    .csum_offset = 6,
+	    .gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
+	    .gso_size = 500 },
+	  1,
+	  DROP_VRING },
+	{ "an unknown kind of run is refused",
+	  BASE | OFFLOADS,
+	  { .flags = CSUM, .csum_start = 34, .csum_offset = 6, .gso_type = 0x33, .gso_size = 500 },
+	  1,
+	  DROP_VRING },
+};
+
+static uint16_t right_checksum(const uint8_t *f)
+{
+	struct ip_addr src = { .w = { 0, 0, htonl(0xffff), htonl(0x0a000002) } };
+	struct ip_addr dst = { .w = { 0, 0, htonl(0xffff), htonl(0x08080808) } };
+	uint32_t len = LEN - ETH_HEADER_LEN - 20;
+	uint64_t sum = checksum_pseudo(&src, &dst, IPPROTO_UDP, len);
+
+	return checksum_finish(checksum_add(sum, f + 34, len));
+}
+
+/* The device goes on whatever a frame says: the next one comes back. */
+static void offload_is_judged(void **state)
+{
+	const struct offload_case *c = *state;
+	struct rig *rig = rig_new(c->features, 1, 1, 9100);
+	uint8_t *f = frame_make(rig, 0, 7, LEN);
+	uint16_t sum = c->checksum;
+	uint32_t id, used;
+
+	memcpy(f - VNET, &c->hdr, VNET);
+	if (sum == RIGHT)
+		sum = right_checksum(f);
+	memcpy(f + 40, &sum, sizeof(sum));
+	frame_send(rig, 0, f, LEN);
+	if (c->drop == DROP_NONE) {
+		assert_int_equal(frame_receive(rig, 0), LEN);
+		assert_memory_equal(rig->got, f, LEN);
+	}
+	wait_used(rig, 1, &id, &used);
+	if (c->drop != DROP_NONE)
+		assert_int_equal(rig->shards[0].counters.drop[c->drop], 1);
+	round_trip(rig, 0, 8, 300);
+	rig_free(rig);
+}
+
+static void chain_shorter_than_its_header_is_a_lie(void **state)
+{
+	struct rig *rig = rig_new(BASE, 1, 1, 2000);
+	uint8_t *f = frame_make(rig, 0, 7, 300);
+	struct drv_desc d = { vfe_guest(&rig->fe, f - VNET), VNET - 1, 0 };
+
+	(void)state;
+	drv_add(&rig->fe.rings[1], &d, 1);
+	vfe_kick(&rig->fe, 1);
+	while (shards_turn(rig))
+		;
+	assert_int_equal(rig->shards[0].counters.drop[DROP_VRING], 1);
+	rig_free(rig);
+}
+
+static void empty_frame_is_dropped(void **state)
+{
+	struct rig *rig = rig_new(BASE, 1, 1, 2000);
+	uint8_t *f = frame_make(rig, 0, 7, 300);
+	struct drv_desc d = { vfe_guest(&rig->fe, f - VNET), VNET, 0 };
+	uint32_t id, used;
+
+	(void)state;
+	drv_add(&rig->fe.rings[1], &d, 1);
+	vfe_kick(&rig->fe, 1);
+	wait_used(rig, 1, &id, &used);
+	assert_int_equal(rig->shards[0].counters.drop[DROP_SHORT], 1);
+	round_trip(rig, 0, 8, 300);
+	rig_free(rig);
+}
+
+static void frame_too_long_for_a_ring_of_merged_buffers_is_counted(void **state)
+{
+	struct rig *rig = rig_new(BASE | F(VIRTIO_NET_F_MRG_RXBUF), 1, 1, 100);
+	struct tx *tx = rig->shards[0].tx;
+
+	(void)state;
+	assert_non_null(tx_frame_begin(tx, 0, FRAME_MAX));
+	tx_frame_commit(tx, FRAME_MAX, NULL);
+	assert_false(tx->blocked);
+	assert_int_equal(rig->shards[0].counters.drop[DROP_TX_TOO_BIG], 1);
+	round_trip(rig, 0, 8, 300);
+	rig_free(rig);
+}
+
+static void stream_is_cut_to_a_ring_of_merged_buffers(void **state)
+{
+	struct rig *rig = rig_new(BASE | F(VIRTIO_NET_F_MRG_RXBUF), 1, 1, 100);
+	struct tx *tx = rig->shards[0].tx;
+	struct tx_burst burst;
+
+	(void)state;
+	assert_true(tx_burst_begin(tx, &burst, 0, 54, 60000, 60000, VIRTIO_NET_HDR_GSO_TCPV4));
+	assert_int_equal(burst.n_segments, 1);
+	assert_int_equal(burst.room, NUM * 100 - VNET - 54);
+	tx_burst_commit(tx, &burst, 0, NULL);
+	tx_flush(tx);
+	round_trip(rig, 0, 8, 300);
+	rig_free(rig);
+}
+
+static void ring_without_a_kick_carries_frames(void **state)
+{
+	struct rig *rig = rig_new(BASE | F(VIRTIO_RING_F_EVENT_IDX), SHARDS, 1, 2000);
+	struct vu_message polled = { .request = VU_SET_VRING_KICK, .u64 = VU_VRING_FD_NONE | 1 };
+
+	(void)state;
+	assert_int_equal(vfe_do(&rig->fe, polled), 0);
+	close(rig->fe.kick[1]);
+	rig->fe.kick[1] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); /* nobody's */
+	for (uint16_t i = 0; i < 50; i++)
+		round_trip(rig, 0, i, 300);
+	rig_free(rig);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(chain_shorter_than_its_header_is_a_lie),
+		cmocka_unit_test(empty_frame_is_dropped),
+		cmocka_unit_test(frame_too_long_for_a_ring_of_merged_buffers_is_counted),
+		cmocka_unit_test(stream_is_cut_to_a_ring_of_merged_buffers),
+		cmocka_unit_test(ring_without_a_kick_carries_frames),
+	};
+	struct CMUnitTest rows[sizeof(cases) / sizeof(cases[0])];
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		rows[i] = (struct CMUnitTest){ cases[i].name, offload_is_judged, NULL, NULL,
+					       (void *)(uintptr_t)&cases[i] };
+	return failed + cmocka_run_group_tests(rows, NULL, NULL);
+}
