@@ -120,6 +120,37 @@ def _lines(descriptor, seconds):
             yield line.decode("utf-8", "replace").strip()
 
 
+def converse(process, net, report, seconds, joined):
+    """
+    Takes the lines of checks.sh from a process, and answers what it asks. joined: the detail of
+    "guest up". Returns the number of checks that failed.
+    """
+    failed, asked, ended, other = 0, Asked(net), False, []
+    begun = time.monotonic()
+    for line in _lines(process.stdout.fileno(), seconds):
+        if line.startswith("ask "):
+            process.stdin.write(asked.answer(line[4:]).encode() + b"\n")
+            process.stdin.flush()
+        elif match := re.match(r"(not )?ok (\S+): ?(.*)", line):
+            now = time.monotonic()
+            report(match[2], not match[1], match[3], now - begun)
+            failed += bool(match[1])
+            begun = now
+        elif line == "guest up":
+            report("boot", True, joined, time.monotonic() - begun)
+            begun = time.monotonic()
+        elif line == "guest end":
+            ended = True
+            break
+        elif line:
+            other.append(line)
+    if not ended:
+        report("guest", False, "ended early or hangs; its last lines: " + " / ".join(other[-5:]),
+               time.monotonic() - begun)
+        failed += 1
+    return failed
+
+
 class Guest:
     """One boot of the guest."""
 
@@ -152,32 +183,6 @@ class Guest:
             [*self.command, "-serial", "stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=topology.die_with_parent)
         try:
-            return self._converse(process, report, seconds)
+            return converse(process, self.net, report, seconds, f"by {self.accelerator.upper()}")
         finally:
             topology.stop(process)
-
-    def _converse(self, process, report, seconds):
-        failed, asked, ended, other = 0, Asked(self.net), False, []
-        begun = time.monotonic()
-        for line in _lines(process.stdout.fileno(), seconds):
-            if line.startswith("ask "):
-                process.stdin.write(asked.answer(line[4:]).encode() + b"\n")
-                process.stdin.flush()
-            elif match := re.match(r"(not )?ok (\S+): ?(.*)", line):
-                now = time.monotonic()
-                report(match[2], not match[1], match[3], now - begun)
-                failed += bool(match[1])
-                begun = now
-            elif line == "guest up":
-                report("boot", True, f"by {self.accelerator.upper()}", time.monotonic() - begun)
-                begun = time.monotonic()
-            elif line == "guest end":
-                ended = True
-                break
-            elif line:
-                other.append(line)
-        if not ended:
-            report("guest", False, "ended early or hangs; its last lines: " + " / ".join(other[-5:]),
-                   time.monotonic() - begun)
-            failed += 1
-        return failed

@@ -9,6 +9,9 @@ packages_build="build-essential cmake ninja-build pkg-config libmnl-dev liburcu-
 packages_guest="python3 iproute2 nftables iputils-ping qemu-system-x86 linux-image-cloud-amd64
 	busybox-static isc-dhcp-client socat procps util-linux kmod"
 
+# What the demonstration of a namespace takes.
+packages_namespace="python3 iproute2 nftables iputils-ping busybox-static socat procps util-linux passt"
+
 # What ./check takes beyond that: analysers, DHCP and IPv6 clients, judges of captures, peers.
 packages_check="clang clang-tidy clang-format clang-tools cppcheck libclang-rt-14-dev gcovr git
 	man-db groff udhcpc dhcpcd-base ndisc6 iperf3 tshark tcpdump python3-scapy strace ethtool uidmap

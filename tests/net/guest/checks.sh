@@ -78,7 +78,7 @@ check_dhcp6() {
 }
 
 check_mtu() {
-	same "$(cat "/sys/class/net/$link/mtu")" "$MTU"
+	same "$(ip link show dev "$link" | sed -n 's/.* mtu \([0-9]*\).*/\1/p')" "$MTU"
 }
 
 check_route4() {
