@@ -5,6 +5,8 @@ import os
 import re
 import signal
 import socket
+import stat
+import struct
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
@@ -78,6 +80,27 @@ def connected(path):
 
 
 @test
+def libvirts_pid_file_is_the_owners_alone_and_the_output_ends(case):
+    done, path, pid_file = libvirt(case)  # reads the output to its end
+    assert done.returncode == 0, done.stderr
+    assert stat.S_IMODE(os.stat(pid_file).st_mode) == 0o600
+    for fd in range(3):
+        assert os.readlink("/proc/%d/fd/%d" % (pid_in(pid_file), fd)) == "/dev/null"
+    terminate(pid_in(pid_file))
+
+
+@test
+def libvirts_guest_may_come_again_with_reconnect(case):
+    """Without --one-off, as before libvirt 9.3: QEMU's reconnect finds the same daemon."""
+    path, pid_file = case.path("vm-net0.socket"), case.pid_file("vm-net0-passt.pid")
+    assert case.run("--socket", path, "--pid", pid_file, name="passt").returncode == 0
+    for _ in range(3):
+        served(rawguest.Guest(connected(path), ip4=HOST4)).close()
+    assert not ended(pid_in(pid_file))
+    terminate(pid_in(pid_file))
+
+
+@test
 def libvirts_log_file_gets_the_log(case):
     log = case.path("passt.log")
     done, _, pid_file = libvirt(case, "--log-file", log)
@@ -147,6 +170,63 @@ def qemu_may_terminate_it_by_the_pid_file(case):
     assert done.returncode == 0, done.stderr
     terminate(pid_in(pid_file))
     ours.close()
+
+
+@test
+def qemus_user_may_add_debug_to_quiet(case):
+    ours, theirs = socket.socketpair()
+    pid_file = case.pid_file("passt-x.pid")
+    done = case.run("--quiet", "--debug", "--pid", pid_file, "--fd", theirs.fileno(), pass_fds=(theirs.fileno(),),
+                    name="passt")
+    theirs.close()
+    assert done.returncode == 0, done.stderr
+    served(rawguest.Guest(ours, ip4=HOST4)).close()
+
+
+GET_FEATURES, VHOST_USER_VERSION, REPLY = 1, 1, 4
+
+
+def asks_for_features(sock):
+    """A vhost-user front-end's first question is answered ("Message Specification" of its protocol)."""
+    sock.settimeout(10)
+    sock.sendall(struct.pack("=III", GET_FEATURES, VHOST_USER_VERSION, 0))
+    request, flags, size, features = struct.unpack("=IIIQ", sock.recv(20, socket.MSG_WAITALL))
+    assert request == GET_FEATURES and flags & REPLY and size == 8 and features & 1 << 32, "%x" % features
+
+
+@test
+def qemus_vhost_user_command_line_is_served(case):
+    ours, theirs = socket.socketpair()
+    pid_file = case.pid_file("passt-x.pid")
+    done = case.run("--vhost-user", "--quiet", "--pid", pid_file, "--fd", theirs.fileno(), pass_fds=(theirs.fileno(),),
+                    name="passt")
+    theirs.close()
+    assert done.returncode == 0, done.stderr
+    asks_for_features(ours)
+    ours.close()
+    wait_for(lambda: ended(pid_in(pid_file)), "it ends with the connection")
+
+
+KUBEVIRT = (("KubeVirt's command line for all ports is served", "all", "all", 1999, 2000),
+            ("KubeVirt's command line for listed ports is served", "1080,1443", "1053", 1443, 1444),
+            ("KubeVirt's command line with Istio is served", "~1501,~1506", "~1501", 1500, 1501))
+
+
+@rows(*KUBEVIRT)
+def _(case, tcp, udp, bound, left_out):
+    case.net.host.sysctl("net.ipv4.ip_unprivileged_port_start", "0")
+    case.net.host.sysctl("net.ipv4.ip_local_port_range", "2000 65535")
+    path, pid_file, log = case.path("vm-net0.socket"), case.pid_file("vm-net0-passt.pid"), case.path("passt.log")
+    done = case.run("--vhost-user", "--one-off", "--socket", path, "--pid", pid_file, "--interface", "h0", "--log-file",
+                    log, "--tcp-ports", tcp, "--udp-ports", udp, name="passt")
+    assert done.returncode == 0, done.stderr[-500:]
+    listening = case.net.host.run("ss", "-Hlnt").stdout
+    assert ":%d " % bound in listening and ":%d " % left_out not in listening, listening
+    assert HOST4 in open(log).read()
+    guest = connected(path)
+    asks_for_features(guest)
+    guest.close()
+    wait_for(lambda: ended(pid_in(pid_file)), "one-off ends it")
 
 
 @rows(("crun's TCP only command line is served", ("-t", "all")),
