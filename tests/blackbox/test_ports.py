@@ -152,6 +152,16 @@ def _(case, option, kind):
     taken.close()
 
 
+@rows(("an interface that is not there is named", "%nope0/7000", "*%nope0/7000: No such device"),
+      ("an address of others is named", "8.8.8.8/7000", "8.8.8.8/7000: Cannot assign requested address"),
+      ("a link-local address without interface is told what it lacks", "fe80::1/7000", "takes its interface too"))
+def _(case, spec, said):
+    for option in ("-t", "-u"):
+        done = case.run("-q", "-s", case.path("s"), "-P", case.pid_file(), option, spec, timeout=10)
+        assert done.returncode == 1 and said in done.stderr and "Couldn't listen on requested ports" in done.stderr, done.stderr
+        assert not os.path.exists(case.path("s")) and not os.path.exists(case.path("pid")), "something was left behind"
+
+
 @test
 def a_second_daemon_on_the_same_port_fails(case):
     case.start("-t", "45872")

@@ -172,7 +172,7 @@ class Guest:
         """Gives the terminal to the guest until it ends."""
         subprocess.run([*self.command, "-serial", "mon:stdio"], check=False)
 
-    def run_checks(self, report, seconds=90):
+    def run_checks(self, report, seconds=300):
         """
         Boots, and runs the list. report(name, passed, detail, took_s) is called for each check,
         none of which may take longer than `seconds`.
