@@ -39,6 +39,8 @@ struct tx *shard_tx(struct shard *shard);
  */
 int shard_add_source(struct shard *shard, struct shard_source *source);
 void shard_remove_source(struct shard *shard, struct shard_source *source);
+/* Reads it once more before it is taken away. */
+void shard_finish_source(struct shard *shard, struct shard_source *source);
 
 /*
  * Enters a shard from a reader, if nobody is inside and its own thread sleeps or is about to. On

@@ -753,6 +753,16 @@ void shard_remove_source(struct shard *shard, struct shard_source *source)
 	pthread_mutex_unlock(&shard->inside);
 }
 
+void shard_finish_source(struct shard *shard, struct shard_source *source)
+{
+	role_is_reader();
+	role_is_shard();
+	shard_enter(shard);
+	source->read(source, shard);
+	shard_leave(shard);
+	shard_remove_source(shard, source);
+}
+
 static void reset_flows(struct shard *shard)
 {
 	struct list *node;
@@ -762,7 +772,7 @@ static void reset_flows(struct shard *shard)
 		struct flow *flow = LIST_ENTRY(node, struct flow, owned);
 
 		if (flow->key.proto == FLOW_TCP)
-			tcp_abort(shard, flow, false);
+			tcp_guest_gone(shard, flow);
 		else if (flow->key.proto == FLOW_SPLICE)
 			splice_abort(shard, flow);
 		else if (flow->key.proto == FLOW_SPLICE_UDP)

@@ -131,6 +131,14 @@ void tcp_abort(struct shard *shard, struct flow *flow, bool tell_guest)
 	close_flow(shard, flow);
 }
 
+void tcp_guest_gone(struct shard *shard, struct flow *flow)
+{
+	if (tcp_is(&flow->tcp, TCPB_HOST_SHUT))
+		close_flow(shard, flow);
+	else
+		tcp_abort(shard, flow, false);
+}
+
 void tcp_refuse(struct shard *shard, const struct frame *frame)
 {
 	struct tcp_header h;

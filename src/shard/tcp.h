@@ -208,6 +208,10 @@ void tcp_timer(struct shard *shard, struct flow *flow);
 /* Ends the flow at once: resets the host's side, and the guest's with a RST if tell_guest. */
 void tcp_abort(struct shard *shard, struct flow *flow, bool tell_guest);
 
+/* The guest is gone. What it closed before is in the socket, which is left to deliver it; all else
+ * is cut off by a reset. */
+void tcp_guest_gone(struct shard *shard, struct flow *flow);
+
 /* Answers a segment of no flow with a RST (RFC 9293 3.10.7.1). */
 void tcp_refuse(struct shard *shard, const struct frame *frame);
 

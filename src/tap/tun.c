@@ -109,8 +109,9 @@ static void tun_stop(struct transport *transport)
 		tun_reader_stop(tun->reader);
 		return;
 	}
+	/* A command's last words may still be in a queue when its end is known. */
 	for (unsigned int i = 0; i < tun->n_queues; i++)
-		shard_remove_source(tun->rt->shards[i % tun->rt->n_shards], &tun->queues[i].source);
+		shard_finish_source(tun->rt->shards[i % tun->rt->n_shards], &tun->queues[i].source);
 }
 
 /* The queues' descriptors are owned from tun_transport_new() on success. */

@@ -76,6 +76,24 @@ def fin_with_data_delivers_both(case):
 
 
 @test
+def what_the_guest_has_closed_is_delivered_though_the_guest_is_gone(case):
+    conn, peer = case.pair()
+    conn.send(FIN | ACK | PSH, data=b"last words")
+    conn.guest.close()
+    wait_for(lambda: "guest: disconnected" in case.daemons[0].log(), "the guest is gone")
+    assert peer.recv(100) == b"last words"
+    assert peer.recv(1) == b""
+
+
+@test
+def a_connection_that_the_guest_left_open_is_reset_when_it_is_gone(case):
+    conn, peer = case.pair()
+    conn.send(ACK | PSH, data=b"cut")
+    conn.guest.close()
+    assert is_reset(peer)
+
+
+@test
 def data_before_the_remotes_fin_is_delivered_first(case):
     conn, peer = case.pair(window=300000)
     send_all(conn, peer, BLOB)

@@ -82,6 +82,11 @@ void shard_remove_source(struct shard *shard, struct shard_source *source)
 	(void)source;
 }
 
+void shard_finish_source(struct shard *shard, struct shard_source *source)
+{
+	source->read(source, shard);
+}
+
 void shard_run_batch(struct shard *shard, struct batch *batch)
 {
 	atomic_fetch_add(&shard->n_run, batch->n_frames);
