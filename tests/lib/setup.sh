@@ -14,8 +14,8 @@ packages_namespace="python3 iproute2 nftables iputils-ping busybox-static socat 
 
 # What ./check takes beyond that: analysers, DHCP and IPv6 clients, judges of captures, peers.
 packages_check="clang clang-tidy clang-format clang-tools cppcheck libclang-rt-14-dev gcovr git
-	man-db groff udhcpc dhcpcd-base ndisc6 iperf3 tshark tcpdump python3-scapy strace ethtool uidmap
-	passt slirp4netns gnuplot-nox jq cpio xz-utils zstd dpdk-dev"
+	man-db groff udhcpc dhcpcd-base iputils-arping ndisc6 iperf3 tshark tcpdump python3-scapy strace
+	ethtool uidmap passt slirp4netns gnuplot-nox jq cpio xz-utils zstd dpdk-dev"
 
 # Prints those of the named packages that are not installed.
 missing_packages() {

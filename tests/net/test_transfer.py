@@ -43,8 +43,9 @@ def iperf3_by_udp_runs_both_ways(case, addr):
     case.start()
     guest = Joined(case).configure()
     iperf_server(case, case.net.remote, addr)
+    # A rate of which the receive buffers hold what comes while a busy machine lets nobody read.
     for options in ((), ("-R",)):
-        end = iperf(guest, addr, "-u", "-b", "100M", "-l", "1400", "-t", "2", *options)
+        end = iperf(guest, addr, "-u", "-b", "20M", "-l", "1400", "-t", "2", *options)
         assert end["sum"]["lost_percent"] < 5, (options, end["sum"])
 
 
