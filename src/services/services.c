@@ -25,14 +25,13 @@
 #define IP6_SRC_OFF	 8
 #define ETHERTYPE_OFF	 12
 
-#define DUID_UUID 4 /* RFC 6355 */
-#define DUID_LEN  18
+#define DUID_LL	      3 /* RFC 8415 11.4 */
+#define DUID_ETHERNET 1
+#define DUID_LEN      (4 + ETH_ADDR_LEN)
 
 #define MAX_OLD_SERVERS 4
 
-/* Distinct inputs of the keyed hash; no flow has these protocols. */
-#define HASH_FOR_DUID	0xfe
-#define HASH_FOR_RANDOM 0xff
+#define HASH_FOR_RANDOM 0xff /* input of the keyed hash; no flow has this protocol */
 
 struct services {
 	const struct config *config;
@@ -40,7 +39,6 @@ struct services {
 	struct counters *counters;
 	struct hash_secret secret;
 	uint32_t draws; /* random numbers drawn so far */
-	uint8_t duid[DUID_LEN];
 	struct ndp_router router;
 	/* Under which addresses clients may know the DHCP server yet; the latest first. */
 	struct ip_addr old_servers[MAX_OLD_SERVERS];
@@ -61,19 +59,13 @@ struct arrival {
 	uint64_t now_us;
 };
 
-/* A keyed hash of a purpose and a number: unpredictable for the guest, and tells nothing of the
- * secret. */
-static uint32_t secret_u32(const struct hash_secret *secret, uint8_t purpose, uint32_t number)
-{
-	struct flow_key key = { .proto = purpose };
-
-	key.guest.w[0] = number;
-	return flow_key_hash(&key, secret);
-}
-
+/* A keyed hash of a number: unpredictable for the guest, and tells nothing of the secret. */
 static uint32_t draw(struct services *services)
 {
-	return secret_u32(&services->secret, HASH_FOR_RANDOM, services->draws++);
+	struct flow_key key = { .proto = HASH_FOR_RANDOM };
+
+	key.guest.w[0] = services->draws++;
+	return flow_key_hash(&key, &services->secret);
 }
 
 struct services *services_new(const struct config *config, struct tx *tx, struct counters *counters,
@@ -87,10 +79,6 @@ struct services *services_new(const struct config *config, struct tx *tx, struct
 	services->tx = tx;
 	services->counters = counters;
 	services->secret = *secret;
-	store_be16(services->duid, DUID_UUID);
-	for (unsigned int i = 0; i < 4; i++)
-		store_be32(services->duid + 2 + 4 * (size_t)i,
-			   secret_u32(secret, HASH_FOR_DUID, i));
 	return services;
 }
 
@@ -264,9 +252,19 @@ static enum drop check_dhcp6(const struct arrival *a)
 	return dhcp6_is_for_us(v6, &a->dst) ? DROP_NONE : DROP_DHCP6;
 }
 
+/* From our Ethernet address: a guest renews its lease after a restart of the daemon, or when it has
+ * migrated, as if nothing had happened. */
+static void put_duid(uint8_t duid[DUID_LEN], const struct eth_addr *mac)
+{
+	store_be16(duid, DUID_LL);
+	store_be16(duid + 2, DUID_ETHERNET);
+	memcpy(duid + 4, mac->b, ETH_ADDR_LEN);
+}
+
 static enum drop handle_dhcp6(const struct arrival *a)
 {
 	struct services *services = a->services;
+	uint8_t duid[DUID_LEN];
 	struct dhcp6_query query;
 	struct dhcp6_reply reply;
 	struct reply_path path;
@@ -278,9 +276,9 @@ static enum drop handle_dhcp6(const struct arrival *a)
 		return drop;
 	if (!dhcp6_decode(a->message.at, in_left(&a->message), &query))
 		return DROP_DHCP6;
-	drop = dhcp6_answer(services->config, a->net,
-			    (struct dhcp6_bytes){ services->duid, DUID_LEN }, &query,
-			    ip_is_multicast(&a->dst), &reply);
+	put_duid(duid, &a->net->our_mac);
+	drop = dhcp6_answer(services->config, a->net, (struct dhcp6_bytes){ duid, DUID_LEN },
+			    &query, ip_is_multicast(&a->dst), &reply);
 	if (drop != DROP_NONE)
 		return drop;
 	len = dhcp6_encode(bytes, sizeof(bytes), &reply);

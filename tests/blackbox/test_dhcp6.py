@@ -184,6 +184,16 @@ def the_server_identifier_stays_the_same(case):
     assert server_of(guest) == server_of(guest)
 
 
+@test
+def a_lease_is_renewed_after_a_restart_of_the_daemon(case):
+    guest = joined(case)
+    server = leased(guest)
+    guest.close()
+    case.daemons[-1].terminate()
+    answer = ask6(joined(case), RENEW, server + ia_na(1, [HOST6]))
+    assert answer.kind == REPLY and answer.addrs[HOST6][1] > 0
+
+
 WRONG = option6(SERVER_ID, b"\0\3\0\1\1\2\3\4\5\6")
 
 
