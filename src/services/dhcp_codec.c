@@ -335,6 +335,9 @@ enum option_use {
 	IN_BOOTP = 1 << 2,   /* in a BOOTP reply with a vendor area */
 	IF_ASKED = 1 << 3,   /* in an OFFER or an ACK if the client's list has it */
 	IF_NO_LIST = 1 << 4, /* and if there is no list: what every client understands */
+	/* In any case if the router is off the link, as no client gets there without: some take
+	   these routes, but don't think of asking for them. */
+	IF_OFF_LINK = 1 << 5,
 };
 
 static const struct reply_option {
@@ -353,7 +356,7 @@ static const struct reply_option {
 	{ OPT_ROUTER, IF_ASKED | IF_NO_LIST | IN_BOOTP, put_router },
 	{ OPT_DNS, IF_ASKED | IF_NO_LIST | IN_BOOTP, put_dns },
 	{ OPT_MTU, IF_ASKED | IF_NO_LIST | IN_BOOTP, put_mtu },
-	{ OPT_ROUTES, IF_ASKED, put_routes },
+	{ OPT_ROUTES, IF_ASKED | IF_OFF_LINK, put_routes },
 	{ OPT_HOSTNAME, IF_ASKED | IF_NO_LIST | IN_BOOTP, put_hostname },
 	{ OPT_DOMAIN, IF_ASKED | IF_NO_LIST | IN_BOOTP, put_domain },
 	{ OPT_SEARCH, IF_ASKED, put_search },
@@ -397,6 +400,18 @@ static void put_options_for(struct bytes_out *out, unsigned int use, const struc
 			put_option(out, &reply_options[i], reply);
 }
 
+static bool is_asked(const struct dhcp_reply *reply, uint8_t code)
+{
+	return reply->params && memchr(reply->params->b, code, reply->params->len);
+}
+
+static void put_unasked(struct bytes_out *out, unsigned int use, const struct dhcp_reply *reply)
+{
+	for (size_t i = 0; i < N_REPLY_OPTIONS; i++)
+		if (reply_options[i].use & use && !is_asked(reply, reply_options[i].code))
+			put_option(out, &reply_options[i], reply);
+}
+
 /* In the client's order, each once (RFC 2132 9.8). */
 static void put_asked(struct bytes_out *out, const struct dhcp_reply *reply)
 {
@@ -421,6 +436,8 @@ static void put_options(struct bytes_out *out, const struct dhcp_reply *reply)
 		put_options_for(out, IN_NAK, reply);
 	} else {
 		put_options_for(out, IN_DHCP, reply);
+		if (reply->router_off_link)
+			put_unasked(out, IF_OFF_LINK, reply);
 		if (reply->params)
 			put_asked(out, reply);
 		else

@@ -244,6 +244,22 @@ static void a_router_outside_of_the_prefix_has_a_host_route(void **state)
 	assert_memory_equal(at, routes, sizeof(routes));
 }
 
+static void the_way_to_a_router_off_the_link_is_told_unasked(void **state)
+{
+	struct dhcp_bytes params = { 1, { 3 } };
+	struct dhcp_reply reply = ack();
+	uint8_t bytes[DHCP_MAX_LEN];
+
+	(void)state;
+	assert_null(find(bytes, dhcp_encode(bytes, &reply), 121));
+	reply.router_off_link = true;
+	assert_non_null(find(bytes, dhcp_encode(bytes, &reply), 121));
+	reply.params = &params;
+	assert_non_null(find(bytes, dhcp_encode(bytes, &reply), 121));
+	reply.router_off_link = false;
+	assert_null(find(bytes, dhcp_encode(bytes, &reply), 121));
+}
+
 static void a_reply_is_padded_to_300_bytes_and_never_passes_its_limit(void **state)
 {
 	static struct domain search[MAX_SEARCH];
@@ -356,6 +372,7 @@ int main(void)
 		cmocka_unit_test(only_options_that_were_asked_for_are_written),
 		cmocka_unit_test(the_usual_options_are_written_without_a_list),
 		cmocka_unit_test(a_router_outside_of_the_prefix_has_a_host_route),
+		cmocka_unit_test(the_way_to_a_router_off_the_link_is_told_unasked),
 		cmocka_unit_test(a_reply_is_padded_to_300_bytes_and_never_passes_its_limit),
 		cmocka_unit_test(a_long_value_is_written_in_pieces),
 		cmocka_unit_test(a_nak_has_type_server_and_client_identifier_alone),
