@@ -100,6 +100,40 @@ def dhcpcd_gets_both_versions(case):
     reaches(guest, FAR4)
 
 
+NETWORKD = """mount -t tmpfs none /run && mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases &&
+chown -R systemd-network /run/systemd/netif && mount -o remount,ro,bind /sys && cp %s /run/systemd/network/10.network &&
+exec /lib/systemd/systemd-networkd"""
+
+
+@test
+def systemd_networkd_gets_both_versions(case):
+    needs("/lib/systemd/systemd-networkd")
+    guest = joined(case)
+    with open(case.path("network"), "w") as file:
+        file.write("[Match]\nName=eth0\n[Network]\nDHCP=yes\nIPv6AcceptRA=yes\n")
+    # With /sys read-only it takes itself to be in a container, and waits for no udev.
+    guest.start("unshare", "-m", "sh", "-c", NETWORKD % case.path("network"))
+    wait_for(lambda: HOST4 in guest.addresses(), "the IPv4 address is there", 30)
+    wait_for(lambda: HOST6 in guest.addresses(), "the IPv6 address is there", 30)
+    wait_for(lambda: "default via " + GW4 in guest.routes(), "the IPv4 route is there", 10)
+    wait_for(lambda: "default via fe80::1" in guest.routes(6), "the IPv6 route is there", 10)
+    reaches(guest, FAR4)
+    reaches(guest, FAR6)
+
+
+@test
+def udhcpc_reaches_a_gateway_outside_its_prefix_unasked(case):
+    needs("udhcpc")
+    guest = joined(case, "-a", "10.9.8.7", "-n", "32", "-g", "10.1.1.1")
+    path = case.path("udhcpc.sh")
+    with open(path, "w") as file:
+        file.write("#!/bin/sh\n[ $1 = bound ] || exit 0\nip addr add $ip/32 dev eth0\nset -- $staticroutes\n"
+                   "ip route add $1 dev eth0\nip route add $3 via $4\n")
+    os.chmod(path, 0o755)
+    guest.ns.run("udhcpc", "-i", "eth0", "-n", "-q", "-t", "5", "-T", "1", "-s", path, timeout=30)
+    reaches(guest, FAR4)
+
+
 @test
 def rdisc6_sees_prefix_mtu_and_resolver(case):
     needs("rdisc6")
