@@ -91,6 +91,43 @@ def a_large_reply_is_fragmented_to_the_mtu(case, addr):
     assert max(seen) <= 1514
 
 
+def router_ahead(case):
+    """Makes the remote a router that has networks behind it."""
+    remote = case.net.remote
+    remote.sysctl("net.ipv4.ip_forward", 1)
+    remote.sysctl("net.ipv6.conf.all.forwarding", 1)
+    remote.batch("link add d0 type veth peer name d1\naddr add 203.0.113.1/24 dev d0\n"
+                 "addr add 2001:db8:77::1/64 dev d0 nodad\nlink set d1 up\nlink set d0 up\n")
+
+
+def echo_to(guest, addr, **fields):
+    return guest.echo(addr, 99, 5, b"who is there", **fields)
+
+
+def udp_to(guest, addr, **fields):
+    return guest.udp(addr, 33434, b"who is there", sport=41000, **fields)
+
+
+@rows(("an echo that ends at a router is told by that router (IPv4)", "203.0.113.2", echo_to),
+      ("an echo that ends at a router is told by that router (IPv6)", "2001:db8:77::2", echo_to),
+      ("a datagram that ends at a router is told by that router (IPv4)", "203.0.113.2", udp_to),
+      ("a datagram that ends at a router is told by that router (IPv6)", "2001:db8:77::2", udp_to))
+def _(case, addr, make):
+    router_ahead(case)
+    guest = case.joined()
+    v6 = ":" in addr
+    sent = make(guest, addr, **{"hops" if v6 else "ttl": 1})
+    guest.send(sent)
+    error = guest.expect(lambda f: (f.kind, f.type) == (("icmp6", 3) if v6 else ("icmp", 11)), "time exceeded", 10)
+    assert (error.src, error.code) == ("2001:db8::1" if v6 else GW4, 0), str(error)
+    head = 40 if v6 else 20
+    quoted, original = error.data, sent[14:]
+    at = slice(8, 40) if v6 else slice(12, 20)
+    assert quoted[at] == original[at], "other addresses are quoted"
+    # All but a checksum that the host's kernel made: that of UDP is 0 where it isn't known.
+    assert quoted[head:head + 2] + quoted[head + 8:] == original[head:head + 2] + original[head + 8:]
+
+
 @test
 def the_gateway_answers(case):
     guest = case.joined()
