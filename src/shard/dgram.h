@@ -29,9 +29,12 @@ void dgram_close(struct shard *shard, struct flow *flow);
 
 /* A fragment from the guest; when its datagram is whole, that is run like a frame. */
 void fragment_frame(struct shard *shard, struct frame *frame);
-/* Drops what waited too long; called with the shard's clock from time to time. Returns the next
- * deadline. */
-uint64_t fragment_expire(struct shard *shard);
+/* Drops what waited too long, and tells the guest (RFC 1122 3.3.2); within a turn, by the shard's
+ * clock. */
+void fragment_expire(struct shard *shard);
+
+/* When fragment_expire() has something to do next; UINT64_MAX: nothing waits. */
+uint64_t fragment_next_us(const struct shard *shard);
 
 /* An ICMP error from the guest about something we sent: relayed where a host socket can express it,
  * else dropped. */

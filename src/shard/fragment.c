@@ -9,12 +9,17 @@
 #include "taploom/frame_fields.h"
 
 #include <errno.h>
+#include <netinet/icmp6.h>
+#include <netinet/ip_icmp.h>
 #include <sys/mman.h>
 
 #define FRAGMENT_ENTRIES 64
 #define FRAGMENT_TIME_US (30ull * 1000000) /* RFC 1122 3.3.2 and RFC 8200 4.5 allow up to 60 s */
 #define IP_LEN_MAX	 65535u
 #define UNITS		 (65536 / 8)
+#define FRAGMENT_HEADER	 8 /* of IPv6 */
+#define IP4_MORE	 0x2000
+#define QUOTED_MAX	 1232 /* of a part, in an error: it is cut to the least MTU */
 #define ECN_CE		 3
 
 struct datagram {
@@ -30,7 +35,7 @@ struct datagram {
 	uint32_t id;
 	uint8_t version, proto, tos, ttl;
 	bool ce;	/* a part was marked: so is the whole (RFC 3168 5.3) */
-	bool first;	/* the part with the headers is there */
+	uint32_t first; /* length of the part with the headers; 0: not there */
 	uint32_t end;	/* of the payload; 0: not known */
 	uint32_t units; /* of eight bytes, that are there */
 	uint64_t have[UNITS / 64];
@@ -139,13 +144,13 @@ static struct datagram *begin(struct shard *shard, const struct frame *frame,
 		forget(f, d);
 	}
 	d->used = true;
-	d->refused = d->ce = d->first = false;
+	d->refused = d->ce = false;
 	d->due_us = shard->now_us + FRAGMENT_TIME_US;
 	d->key = frame->key;
 	d->id = part->id;
 	d->version = frame->version;
 	d->proto = frame->l4_proto;
-	d->end = d->units = 0;
+	d->first = d->end = d->units = 0;
 	memset(d->have, 0, sizeof(d->have));
 	list_append(&f->age, &d->age);
 	f->n_used++;
@@ -218,7 +223,7 @@ static void take_headers(struct datagram *d, const struct frame *frame, const st
 		d->ce = true;
 	if (part->off)
 		return;
-	d->first = true;
+	d->first = part->len;
 	d->proto = frame->l4_proto;
 	d->tos = frame->tos;
 	d->ttl = frame->ttl;
@@ -268,6 +273,13 @@ static uint8_t *put_headers(struct datagram *d)
 	return data;
 }
 
+/* Not so fragments inside of fragments, and neighbour discovery (RFC 6980 5). */
+static bool may_come_in_parts(const struct frame *frame)
+{
+	return frame->kind != FRAME_FRAGMENT &&
+	       !(frame->kind == FRAME_CONTROL && frame->l4_proto == IPPROTO_ICMPV6);
+}
+
 static void run_whole(struct shard *shard, struct datagram *d, uint16_t queue)
 {
 	const struct frame_offload offload = { .csum_unchecked = true };
@@ -279,8 +291,8 @@ static void run_whole(struct shard *shard, struct datagram *d, uint16_t queue)
 	forget(fragments_of(shard), d);
 	drop = frame_parse(&d->frame, data, (size_t)(payload_of(d) - data) + d->end, offload,
 			   &shard->rt->secret);
-	if (!drop && d->frame.kind == FRAME_FRAGMENT)
-		drop = DROP_FRAGMENT; /* a fragment inside a fragment */
+	if (!drop && !may_come_in_parts(&d->frame))
+		drop = DROP_FRAGMENT;
 	if (drop) {
 		count_drop(&shard->counters, drop);
 		return;
@@ -319,17 +331,64 @@ void fragment_frame(struct shard *shard, struct frame *frame)
 		run_whole(shard, d, frame->queue);
 }
 
-uint64_t fragment_expire(struct shard *shard)
+/* Writes the first part as the guest sent it, plain headers aside, as far as an error quotes it.
+ * Returns its length. */
+static size_t put_first_part(struct datagram *d, uint8_t *bytes)
+{
+	bool v4 = d->version == IP4;
+	size_t extra = v4 ? 0 : FRAGMENT_HEADER, off;
+	size_t len = d->first < QUOTED_MAX ? d->first : QUOTED_MAX;
+	struct l3 l3 = { .src = d->key.guest,
+			 .dst = d->key.peer,
+			 .proto = v4 ? d->proto : IPPROTO_FRAGMENT,
+			 .tos = d->tos,
+			 .ttl = d->ttl,
+			 .id = (uint16_t)d->id,
+			 .frag = IP4_MORE };
+
+	off = l3_write(bytes, &l3, extra + d->first);
+	if (!v4) {
+		bytes[off] = d->proto;
+		bytes[off + 1] = 0;
+		store_be16(bytes + off + 2, 1); /* more follow */
+		store_be32(bytes + off + 4, d->id);
+	}
+	memcpy(bytes + off + extra, payload_of(d), len);
+	return off + extra + len;
+}
+
+/* RFC 1122 3.3.2, RFC 8200 4.5: who sent the first part is told that others didn't come. */
+static void tell_late(struct shard *shard, struct datagram *d)
+{
+	uint8_t bytes[L3_HEADER_MAX + FRAGMENT_HEADER + QUOTED_MAX];
+	uint8_t type = d->version == IP4 ? ICMP_TIME_EXCEEDED : ICMP6_TIME_EXCEEDED;
+	size_t len;
+
+	if (!d->first || d->refused)
+		return;
+	len = put_first_part(d, bytes);
+	icmp_send_error(shard, bytes + ETH_HEADER_LEN, len - ETH_HEADER_LEN, type,
+			ICMP_EXC_FRAGTIME, 0, &d->key.peer);
+}
+
+void fragment_expire(struct shard *shard)
 {
 	struct fragments *f = fragments_of(shard);
 
-	while (!list_is_empty(&f->age)) {
+	while (fragment_next_us(shard) <= shard->now_us) {
 		struct datagram *d = LIST_ENTRY(f->age.next, struct datagram, age);
 
-		if (d->due_us > shard->now_us)
-			return d->due_us;
 		count_drop(&shard->counters, DROP_FRAGMENT);
+		tell_late(shard, d);
 		forget(f, d);
 	}
-	return UINT64_MAX;
+}
+
+uint64_t fragment_next_us(const struct shard *shard)
+{
+	const struct fragments *f = fragments_of(shard);
+
+	if (list_is_empty(&f->age))
+		return UINT64_MAX;
+	return LIST_ENTRY(f->age.next, struct datagram, age)->due_us;
 }

@@ -326,7 +326,7 @@ void shard_drain_ring(struct shard *shard, unsigned int producer)
  * for. */
 static void arm_timer(struct shard *shard)
 {
-	uint64_t next = wheel_next_us(&shard->wheel), fragments = fragment_expire(shard);
+	uint64_t next = wheel_next_us(&shard->wheel), fragments = fragment_next_us(shard);
 	struct itimerspec its = { 0 };
 
 	next = fragments < next ? fragments : next;
@@ -343,6 +343,7 @@ static void run_timers(struct shard *shard)
 {
 	struct list due, *node;
 
+	fragment_expire(shard);
 	list_init(&due);
 	wheel_advance(&shard->wheel, shard->now_us, &due);
 	while ((node = list_take(&due))) {

@@ -137,6 +137,7 @@ static enum drop step_fragment(const uint8_t *header, uint32_t left, struct ip6_
 	chain->fragment_off = frag & 0xfff8;
 	chain->more = frag & 1;
 	chain->fragment = chain->fragment_off || chain->more;
+	chain->fragment_header = true;
 	*done = chain->fragment;
 	return DROP_NONE;
 }
@@ -198,7 +199,12 @@ static enum drop parse_ip6(struct frame *frame)
 	frame->l4_off = (uint16_t)chain.l4_off;
 	if (chain.fragment)
 		return take_fragment(frame, chain.fragment_off, chain.more);
-	return l4_parse(frame);
+	reason = l4_parse(frame);
+	/* RFC 6980 5: neighbour discovery never comes in fragments. */
+	if (!reason && frame->kind == FRAME_CONTROL && chain.fragment_header &&
+	    frame->l4_proto == IPPROTO_ICMPV6)
+		return DROP_FRAGMENT;
+	return reason;
 }
 
 static enum drop parse_arp(struct frame *frame)

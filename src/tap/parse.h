@@ -17,6 +17,7 @@ struct ip6_chain {
 	uint32_t l4_off;       /* the first byte that is no extension header */
 	uint8_t proto;	       /* what stands there, IPPROTO_* */
 	bool fragment;	       /* it is a part of a packet that was cut (RFC 8200 4.5) */
+	bool fragment_header;  /* there is such a header, if only an "atomic" one */
 	uint16_t fragment_off; /* in bytes */
 	bool more;
 };

@@ -152,13 +152,68 @@ static void an_unfinished_datagram_is_dropped_in_time(void **state)
 	uint64_t due;
 
 	part(v4, 1, 0, 2000, true);
-	due = fragment_expire(world.shard);
+	due = fragment_next_us(world.shard);
 	assert_true(due != UINT64_MAX && due > world.shard->now_us);
+	world.shard->now_us = due - 1;
+	fragment_expire(world.shard);
+	assert_int_equal(world_drops(DROP_FRAGMENT), 0);
 	world.shard->now_us = due;
-	assert_true(fragment_expire(world.shard) == UINT64_MAX);
+	fragment_expire(world.shard);
+	assert_true(fragment_next_us(world.shard) == UINT64_MAX);
 	assert_int_equal(world_drops(DROP_FRAGMENT), 1);
 	part(v4, 1, 2000, L4_LEN - 2000, false);
 	assert_arrived(0);
+}
+
+static void expire_all(void)
+{
+	world.shard->now_us = fragment_next_us(world.shard);
+	fragment_expire(world.shard);
+}
+
+static void the_sender_of_a_first_part_is_told_that_others_are_late(void **state)
+{
+	bool v4 = *(const bool *)*state;
+	size_t header = v4 ? 20 : 48, off;
+	const uint8_t *quoted;
+
+	part(v4, 0x1234, 0, 64, true);
+	expire_all();
+	assert_int_equal(world.n, 1);
+	off = world_check(&world.frames[0], v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+	assert_int_equal(world.frames[0].bytes[off], v4 ? 11 : 3);
+	assert_int_equal(world.frames[0].bytes[off + 1], 1);
+	quoted = world.frames[0].bytes + off + 8;
+	assert_int_equal(world.frames[0].len, off + 8 + header + 64);
+	assert_memory_equal(quoted + header, l4, 64);
+	if (v4) {
+		assert_int_equal(load_be16(quoted + 4), 0x1234);
+		assert_int_equal(load_be16(quoted + 6), 0x2000);
+	} else {
+		assert_int_equal(load_be16(quoted + 4), 8 + 64);
+		assert_int_equal(load_be32(quoted + 44), 0x1234);
+	}
+}
+
+static void a_long_first_part_is_quoted_as_far_as_an_error_goes(void **state)
+{
+	bool v4 = *(const bool *)*state;
+
+	part(v4, 1, 0, 2000, true);
+	expire_all();
+	assert_int_equal(world.frames[0].len, 14 + (v4 ? 576 : 1280));
+}
+
+static void nobody_is_told_of_late_parts_without_the_first_or_that_overlapped(void **state)
+{
+	bool v4 = *(const bool *)*state;
+
+	part(v4, 1, 2000, 2000, true);
+	part(v4, 2, 0, 2000, true);
+	part(v4, 2, 1000, 2000, true);
+	expire_all();
+	assert_true(fragment_next_us(world.shard) == UINT64_MAX);
+	assert_int_equal(world.n, 0);
 }
 
 static void a_full_table_drops_the_oldest(void **state)
@@ -191,6 +246,9 @@ int main(void)
 		BOTH(two_ends_spoil_the_datagram),
 		BOTH(a_part_behind_the_end_spoils_the_datagram),
 		BOTH(an_unfinished_datagram_is_dropped_in_time),
+		BOTH(the_sender_of_a_first_part_is_told_that_others_are_late),
+		BOTH(a_long_first_part_is_quoted_as_far_as_an_error_goes),
+		BOTH(nobody_is_told_of_late_parts_without_the_first_or_that_overlapped),
 		BOTH(a_full_table_drops_the_oldest),
 	};
 

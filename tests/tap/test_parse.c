@@ -94,6 +94,8 @@ static const struct parse_case {
 	  REFUSED(FRAG6, DROP_FRAGMENT, { 19, 23 }) },
 	{ "an atomic fragment is a whole packet",
 	  TAKEN(FRAG6, FRAME_UDP, { L4_6 + 3, 0 }, { L4_6 + 8 + 5, 16 }) },
+	{ "neighbour discovery behind a fragment header is refused",
+	  REFUSED(FRAG6, DROP_FRAGMENT, { L4_6, 58 }, { L4_6 + 3, 0 }, { L4_6 + 8, 135 }) },
 	{ "an IPv6 payload length of 0 is refused", REFUSED(UDP6, DROP_IP_LENGTH, { 19, 0 }) },
 	{ "an IPv6 payload length beyond the frame is refused",
 	  REFUSED(UDP6, DROP_IP_LENGTH, { 19, 17 }) },
