@@ -2,10 +2,8 @@
 """A network namespace as the guest of a daemon that was started as `pasta`."""
 import json
 import os
-import signal
 import socket
 import subprocess
-import time
 
 import netns
 from suite import Daemon, wait_for
@@ -92,15 +90,8 @@ class NsGuest:
 
     def table(self):
         """{counter: {thread: value}}; drops stand there by their reasons."""
-        before, end = len(self.daemon.log()), time.monotonic() + 5
-        self.daemon.process.send_signal(signal.SIGUSR1)
-        text, last = "", None
-        while (text != last or "counters" not in text) and time.monotonic() < end:
-            last = text
-            time.sleep(0.1)
-            text = self.daemon.log()[before:]
         rows, threads = {}, []
-        for line in text.splitlines():
+        for line in self.daemon.counters_table().splitlines():
             words = line.split()
             if "total" in words:
                 threads = words[words.index("total") + 1:]

@@ -120,10 +120,16 @@ class Daemon:
 
     def counters(self):
         """The table of SIGUSR1 as {counter: sum over threads}."""
+        return parse_counters(self.counters_table())
+
+    def counters_table(self):
+        """The lines of the table of SIGUSR1."""
         before = len(self.log())
-        self.process.send_signal(signal.SIGUSR1)
-        time.sleep(0.3)
-        return parse_counters(self.log()[before:])
+        # A table has no end of its own; that the next one begins is one.
+        for n in (1, 2):
+            self.process.send_signal(signal.SIGUSR1)
+            wait_for(lambda n=n: self.log()[before:].count("counters:\n") >= n, "the counters are shown")
+        return self.log()[before:].split("counters:\n")[1]
 
     def check_end(self):
         """What must hold when a test is over."""

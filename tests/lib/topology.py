@@ -228,17 +228,12 @@ class Taploom:
 
     def counters(self):
         """Asks for the counters; {counter: {"total": n, "reader": n, …, "shard0": n, …}}."""
-        before = self.log().count("counters:")
-        self.process.send_signal(signal.SIGUSR1)
-        wait_until(lambda: self.log().count("counters:") > before, 5, "table of counters")
-        seen = [""]
-
-        def is_quiet():
-            text = self.log()
-            same, seen[0] = text == seen[0], text
-            return same
-        wait_until(is_quiet, 5, "end of the table of counters")
-        return parse_counters(seen[0])
+        before = self.log().count("counters:\n")
+        # A table has no end of its own; that the next one begins is one.
+        for n in (1, 2):
+            self.process.send_signal(signal.SIGUSR1)
+            wait_until(lambda n=n: self.log().count("counters:\n") >= before + n, 10, "table of counters")
+        return parse_counters("counters:\n" + self.log().split("counters:\n")[before + 1])
 
     def resident_kib(self):
         """Resident memory in KiB."""
