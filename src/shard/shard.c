@@ -73,9 +73,12 @@ void shard_wake_tx(struct shard *shard)
 
 int shard_watch(struct shard *shard, struct flow *flow)
 {
-	struct epoll_event ev = { .events = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-				  .data.ptr = &flow->pollee };
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET, .data.ptr = &flow->pollee };
 
+	/* Datagrams wait for no room, and each that leaves the machine or is read there would tell
+	 * of some: a wake-up for nothing. */
+	if (flow->key.proto == FLOW_TCP)
+		ev.events |= EPOLLPRI | EPOLLOUT | EPOLLRDHUP;
 	if (epoll_ctl(shard->epoll_fd, EPOLL_CTL_ADD, flow->fd, &ev))
 		return -errno;
 	flow->in_epoll = true;
