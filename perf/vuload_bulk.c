@@ -188,7 +188,7 @@ static int64_t run(struct vl *vl, int64_t now)
 
 	if (!bulk->open_ns)
 		note_open(vl, now);
-	if (options->rate > 0 && bulk->open_ns)
+	if (options->send && options->rate > 0 && bulk->open_ns)
 		write_due(vl, now);
 	if (push(vl, now) && options->rate <= 0)
 		return now;

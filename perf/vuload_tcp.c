@@ -16,7 +16,7 @@
 #define WINDOW	     0xffffu /* 8 MiB */
 #define IP_MAX	     65535u
 #define ACK_BYTES    (128u << 10)
-#define RESEND_NS    (300 * 1000 * 1000LL)
+#define RESEND_NS    VL_NS_PER_S /* rings may hold 16 MiB ahead of a segment */
 #define CHECKSUM_OFF 16u
 #define DUPLICATES   3u
 

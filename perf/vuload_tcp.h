@@ -3,7 +3,7 @@
  * A minimal TCP peer that connects. It keeps to the window that it is offered, has no congestion
  * control, acknowledges what it received once per run of frames and every 128 KiB, takes only
  * what is in order, and goes back to what is not acknowledged after three duplicate
- * acknowledgements or 300 ms.
+ * acknowledgements or a second.
  *
  * Positions are offsets in the stream: 0 is the first byte behind the SYN, and the FIN takes the
  * one behind the last.
