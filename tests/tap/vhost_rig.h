@@ -269,25 +269,19 @@ static inline void rx_post(struct rig *rig, unsigned int ring)
 	vfe_kick(&rig->fe, ring);
 }
 
-/* Starts the transport with n_shards, and a guest with n_pairs. */
-static inline struct rig *rig_new(uint64_t features, unsigned int n_shards, unsigned int n_pairs,
-				  size_t rx_len)
+/* Starts the transport with n_shards, on a listening socket or with a connected one; -1: none. */
+static inline struct rig *rig_make(unsigned int n_shards, size_t rx_len, int listen_fd, int fd)
 {
 	struct rig *rig = calloc(1, sizeof(*rig));
-	int fds[2];
 
 	rig->rt.config = &rig->config;
 	rig->rt.control = &rig->control;
 	rig->rt.steering_rcu = &rig->steering;
 	rig->rt.n_shards = n_shards;
 	rig->rx_len = rx_len;
-	rig->n_pairs = n_pairs;
-	rig->vnet =
-		features & (F(VIRTIO_F_VERSION_1) | F(VIRTIO_NET_F_MRG_RXBUF)) ? VNET : VNET - 2;
 	for (unsigned int i = 0; i < STEERING_BUCKETS; i++)
 		rig->steering.shard[i] = (uint8_t)(i % n_shards);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-	assert_int_equal(vhost_transport_new(&rig->transport, &rig->rt, -1, fds[0], NULL), 0);
+	assert_int_equal(vhost_transport_new(&rig->transport, &rig->rt, listen_fd, fd, NULL), 0);
 	assert_int_equal(rig->rt.n_readers, 1);
 	for (unsigned int i = 0; i < n_shards; i++) {
 		rig->shards[i].id = i;
@@ -295,12 +289,33 @@ static inline struct rig *rig_new(uint64_t features, unsigned int n_shards, unsi
 		rig->shards[i].tx = rig->transport->ops->tx(rig->transport, i);
 	}
 	assert_int_equal(rig->transport->ops->start(rig->transport), 0);
-	assert_int_equal(vfe_open(&rig->fe, fds[1], BUFFERS), 0);
+	return rig;
+}
+
+/* A guest with n_pairs, whose front-end has the other end of the connection. */
+static inline void rig_join(struct rig *rig, int fd, uint64_t features, unsigned int n_pairs)
+{
+	rig->n_pairs = n_pairs;
+	rig->vnet =
+		features & (F(VIRTIO_F_VERSION_1) | F(VIRTIO_NET_F_MRG_RXBUF)) ? VNET : VNET - 2;
+	assert_int_equal(vfe_open(&rig->fe, fd, BUFFERS), 0);
 	assert_int_equal(vfe_negotiate(&rig->fe, features), 0);
 	for (unsigned int i = 0; i < n_pairs; i++) {
 		assert_int_equal(vfe_pair_start(&rig->fe, i, NUM), 0);
 		rx_post(rig, 2 * i);
 	}
+}
+
+/* Both. */
+static inline struct rig *rig_new(uint64_t features, unsigned int n_shards, unsigned int n_pairs,
+				  size_t rx_len)
+{
+	struct rig *rig;
+	int fds[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	rig = rig_make(n_shards, rx_len, -1, fds[0]);
+	rig_join(rig, fds[1], features, n_pairs);
 	return rig;
 }
 

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a front-end changes while shards and the guest are at work: memory, rings, pairs in use, the
+ * connection itself. The shards' loop is a thread of its own here. Meant for ThreadSanitizer, too.
+ */
+#include "vhost_rig.h"
+
+#include <dirent.h>
+#include <stdio.h>
+
+#define PAIRS  2u
+#define ROUNDS 240u
+#define GUESTS 24u
+/* The log lies where the last of all rings would be, which nobody has. */
+#define LOG_OFF (VFE_BUFFERS - VFE_RING_AREA)
+
+/* The shards' event loops, until they are told to stop. */
+struct loops {
+	struct rig *rig;
+	_Atomic bool stop;
+	pthread_t thread;
+};
+
+static void *run_loops(void *arg)
+{
+	struct loops *loops = arg;
+
+	while (!atomic_load(&loops->stop))
+		if (!shards_turn(loops->rig))
+			sched_yield();
+	return NULL;
+}
+
+static void loops_start(struct loops *loops, struct rig *rig)
+{
+	loops->rig = rig;
+	atomic_store(&loops->stop, false);
+	assert_int_equal(pthread_create(&loops->thread, NULL, run_loops, loops), 0);
+}
+
+static void loops_stop(struct loops *loops)
+{
+	atomic_store(&loops->stop, true);
+	pthread_join(loops->thread, NULL);
+}
+
+/* The guest sends a few frames on each pair, and takes back what is used of all rings. */
+static void guest_turn(struct rig *rig, uint16_t port)
+{
+	uint32_t id, len;
+
+	for (unsigned int pair = 0; pair < rig->n_pairs; pair++) {
+		struct drv_ring *out = &rig->fe.rings[2 * pair + 1];
+		uint8_t *f = frame_make(rig, pair, port, 300 + port % 700);
+
+		for (unsigned int i = 0; i < 8 && out->n_free >= 3; i++)
+			frame_send(rig, pair, f, 300 + port % 700);
+		while (drv_used(out, &id, &len))
+			;
+		while (drv_used(&rig->fe.rings[2 * pair], &id, &len))
+			;
+		rx_post(rig, 2 * pair);
+	}
+}
+
+/* Until nothing is under way any more; the shards' loops stand still. */
+static void settle(struct rig *rig)
+{
+	for (unsigned int pair = 0; pair < rig->n_pairs; pair++) {
+		uint32_t id, len;
+
+		while (rig->fe.rings[2 * pair + 1].n_free < NUM)
+			wait_used(rig, 2 * pair + 1, &id, &len);
+	}
+	while (shards_turn(rig))
+		;
+	for (unsigned int pair = 0; pair < rig->n_pairs; pair++) {
+		uint32_t id, len;
+
+		while (drv_used(&rig->fe.rings[2 * pair], &id, &len))
+			;
+		rx_post(rig, 2 * pair);
+	}
+}
+
+/* Changes, each of which leaves the device as it was. */
+
+static void share_memory_again(struct rig *rig)
+{
+	struct vu_message table = { .request = VU_SET_MEM_TABLE };
+
+	table.n_regions = 1;
+	table.regions[0] =
+		(struct vu_region){ VFE_GUEST, rig->fe.size, (uint64_t)(uintptr_t)rig->fe.mem, 0 };
+	assert_int_equal(vfe_do_fds(&rig->fe, table, &rig->fe.mem_fd, 1), 0);
+}
+
+static void plug_and_unplug_memory(struct rig *rig)
+{
+	struct vu_message message = { .request = VU_ADD_MEM_REG,
+				      .region = { 0x1000, 0x10000, 0x1000, 0 } };
+
+	assert_int_equal(vfe_do_fds(&rig->fe, message, &rig->fe.mem_fd, 1), 0);
+	message.request = VU_REM_MEM_REG;
+	assert_int_equal(vfe_do(&rig->fe, message), 0);
+}
+
+static void stop_and_start_rings(struct rig *rig)
+{
+	for (unsigned int i = 0; i < 2 * rig->n_pairs; i++) {
+		uint32_t base;
+
+		assert_int_equal(vfe_ring_stop(&rig->fe, i, &base), 0);
+		assert_int_equal(vfe_ring_fd(&rig->fe, VU_SET_VRING_KICK, i, &rig->fe.kick[i]), 0);
+		eventfd_write(rig->fe.kick[i], 1);
+	}
+}
+
+static void disable_and_enable_a_pair(struct rig *rig)
+{
+	for (unsigned int on = 0; on < 2; on++) {
+		assert_int_equal(vfe_ring_enable(&rig->fe, 2, on), 0);
+		assert_int_equal(vfe_ring_enable(&rig->fe, 3, on), 0);
+		guest_turn(rig, 77);
+	}
+}
+
+static void log_for_a_while(struct rig *rig)
+{
+	struct vu_message features = { .request = VU_SET_FEATURES,
+				       .u64 = rig->fe.features | F(VHOST_F_LOG_ALL) };
+	struct vu_message log = { .request = VU_SET_LOG_BASE, .log = { VFE_RING_AREA, LOG_OFF } };
+	uint64_t value;
+
+	assert_int_equal(vfe_send(&rig->fe, &log, &rig->fe.mem_fd, 1), 0);
+	assert_int_equal(vfe_reply(&rig->fe, &value), 0);
+	assert_int_equal(vfe_do(&rig->fe, features), 0);
+	guest_turn(rig, 78);
+	features.u64 = rig->fe.features;
+	assert_int_equal(vfe_do(&rig->fe, features), 0);
+}
+
+static void new_call_descriptors(struct rig *rig)
+{
+	for (unsigned int i = 0; i < 2 * rig->n_pairs; i++)
+		assert_int_equal(vfe_ring_fd(&rig->fe, VU_SET_VRING_CALL, i, &rig->fe.call[i]), 0);
+}
+
+static void (*const changes[])(struct rig *rig) = {
+	share_memory_again,	   plug_and_unplug_memory, stop_and_start_rings,
+	disable_and_enable_a_pair, new_call_descriptors,   log_for_a_while,
+};
+
+#define N_CHANGES (sizeof(changes) / sizeof(changes[0]))
+
+static void changes_under_load(uint64_t features, unsigned int n_shards)
+{
+	struct rig *rig = rig_new(features, n_shards, PAIRS, 2000);
+	struct loops loops;
+
+	loops_start(&loops, rig);
+	for (unsigned int i = 0; i < ROUNDS; i++) {
+		guest_turn(rig, (uint16_t)i);
+		if (i % 2)
+			changes[i / 2 % N_CHANGES](rig);
+	}
+	loops_stop(&loops);
+	settle(rig);
+	for (uint16_t i = 0; i < 20; i++)
+		round_trip(rig, i % PAIRS, i, 400);
+	for (unsigned int i = 0; i < n_shards; i++)
+		assert_int_equal(rig->shards[i].counters.drop[DROP_VRING], 0);
+	rig_free(rig);
+}
+
+static void split_rings_outlive_changes(void **state)
+{
+	(void)state;
+	changes_under_load(BASE | F(VIRTIO_RING_F_EVENT_IDX), 2);
+}
+
+static void packed_rings_outlive_changes(void **state)
+{
+	(void)state;
+	changes_under_load(BASE | F(VIRTIO_F_RING_PACKED) | F(VIRTIO_NET_F_MRG_RXBUF), 2);
+}
+
+static void rings_of_the_reader_outlive_changes(void **state)
+{
+	(void)state;
+	changes_under_load(BASE | F(VIRTIO_F_IN_ORDER), SHARDS);
+}
+
+/* Reconnections. */
+
+static unsigned int count_in(const char *folder)
+{
+	DIR *dir = opendir(folder);
+	unsigned int n = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+/* Mappings of guests' memory: the front-ends' and the transport's are in this process. */
+static unsigned int count_mappings(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	unsigned int n = 0;
+	char line[512];
+
+	assert_non_null(maps);
+	while (fgets(line, sizeof(line), maps))
+		n += strstr(line, "vhost-user-guest") ? 1 : 0;
+	fclose(maps);
+	return n;
+}
+
+static int listener(char path[static 64])
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	strcpy(path, "/tmp/taploom-test-XXXXXX");
+	assert_non_null(mkdtemp(path));
+	strcat(path, "/s");
+	strcpy(addr.sun_path, path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	assert_int_equal(listen(fd, 8), 0);
+	return fd;
+}
+
+/* The next front-end connects before the end of the one before has been seen, or may have been. */
+static void guests_that_vanish_under_load_leave_nothing(void **state)
+{
+	char path[64];
+	struct rig *rig = rig_make(2, 2000, listener(path), -1);
+	struct loops loops;
+	unsigned int fds = 0;
+
+	(void)state;
+	loops_start(&loops, rig);
+	for (unsigned int i = 0; i < GUESTS; i++) {
+		uint64_t packed = i % 2 ? F(VIRTIO_F_RING_PACKED) : 0;
+
+		rig_join(rig, vfe_connect(path), BASE | packed, PAIRS);
+		for (unsigned int k = 0; k < 20; k++)
+			guest_turn(rig, (uint16_t)k);
+		if (i == 0)
+			fds = count_in("/proc/self/fd");
+		assert_int_equal(count_in("/proc/self/fd"), fds);
+		assert_int_equal(count_mappings(), 2);
+		vfe_close(&rig->fe);
+	}
+	rig_join(rig, vfe_connect(path), BASE, PAIRS);
+	loops_stop(&loops);
+	settle(rig);
+	round_trip(rig, 0, 1, 400);
+	assert_int_equal(atomic_load(&rig->control.n_gone), GUESTS);
+	rig_free(rig);
+	unlink(path);
+	*strrchr(path, '/') = 0;
+	rmdir(path);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(split_rings_outlive_changes),
+		cmocka_unit_test(packed_rings_outlive_changes),
+		cmocka_unit_test(rings_of_the_reader_outlive_changes),
+		cmocka_unit_test(guests_that_vanish_under_load_leave_nothing),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
