@@ -150,6 +150,7 @@ static void frame_too_long_for_a_ring_of_merged_buffers_is_counted(void **state)
 	tx_frame_commit(tx, FRAME_MAX, NULL);
 	assert_false(tx->blocked);
 	assert_int_equal(rig->shards[0].counters.drop[DROP_TX_TOO_BIG], 1);
+	tx_flush(tx);
 	round_trip(rig, 0, 8, 300);
 	rig_free(rig);
 }
