@@ -225,6 +225,10 @@ void shard_ask_flow(struct shard *shard, struct flow *flow, unsigned int owner)
 	struct batch batch = { .kind = BATCH_ASK, .flow = flow, .n_frames = shard->id };
 	struct shard *to = shard->rt->shards[owner];
 
+	/* The question is not to overtake the frames that led to it: they would come back behind
+	 * the flow, and so behind the frames that follow them. */
+	if (shard->slab)
+		push_forwarded(shard, shard->slab);
 	/* A ring that is busy is no time to move flows; the next frames ask again. */
 	if (ring_push(shard_ring(to, shard->rt->n_readers + shard->id), &batch))
 		shard_wake(to, &shard->counters);
