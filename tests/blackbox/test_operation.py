@@ -16,7 +16,7 @@ import rawguest
 import rawtcp
 import wire
 from netns import FAR4, HOST4, Net
-from suite import Daemon, Options, main, rows, test, wait_for
+from suite import Daemon, Options, Skip, main, rows, test, wait_for
 
 
 def lines(text):
@@ -510,11 +510,32 @@ def threads_are_pinned_in_order(case):
     allowed = sorted(os.sched_getaffinity(0))
     daemon = case.start("--shards", "2", "--cpus", ",".join(map(str, allowed[:2])))
     case.guest()
-    seen = {}
+    seen, first, second = {}, {allowed[0]}, {allowed[1 % len(allowed)]}
     for tid in os.listdir("/proc/%d/task" % daemon.pid):
         with open("/proc/%d/task/%s/comm" % (daemon.pid, tid)) as file:
             seen[file.read().strip()] = os.sched_getaffinity(int(tid))
-    assert all(len(cpus) == 1 for cpus in seen.values()), seen
+    for name, cpus in (("reader", first), ("control", second), ("shard-0", first), ("shard-1", second)):
+        assert seen[name] == cpus, "%s is not on %s: %s" % (name, cpus, seen)
+
+
+@test
+def there_is_a_shard_for_each_cpu_that_may_be_used(case):
+    allowed = sorted(os.sched_getaffinity(0))
+    for cpus in (allowed[:1], allowed):
+        with_shards = Daemon(case, ("taskset", "-c", ",".join(map(str, cpus)), case.program(), "-f", "-s", case.path("s")))
+        case.daemons.append(with_shards)
+        with_shards.wait_log(r"\b%d shards?\b" % min(len(cpus), 8))
+        assert with_shards.terminate() == 0
+
+
+@test
+def a_cpu_outside_the_allowed_set_is_an_error(case):
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < 2:
+        raise Skip("one CPU")
+    done = case.net.host.run("taskset", "-c", str(allowed[0]), case.program(), "-s", case.path("s"), "--cpus",
+                             str(allowed[1]), check=False)
+    assert done.returncode == 1 and "CPU %d" % allowed[1] in done.stderr, done.stderr
 
 
 @rows(("inline off serves", ("--inline", "off")), ("inline on serves", ("--inline", "on")),

@@ -66,6 +66,14 @@ static struct flow *find(uint16_t port)
 	return flow_find(&rt, &key, port);
 }
 
+/* README.md and docs/architecture.md say 2.5 KiB. */
+static void an_entry_has_the_size_that_the_readme_tells(void **state)
+{
+	(void)state;
+	if (sizeof(void *) == 8)
+		assert_in_range(sizeof(struct flow), 2400, 2700);
+}
+
 static void a_published_flow_is_found(void **state)
 {
 	struct flow *flow = add(1000);
@@ -160,6 +168,7 @@ static void closing_disarms_and_leaves_all_lists(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_entry_has_the_size_that_the_readme_tells),
 		cmocka_unit_test_setup_teardown(a_published_flow_is_found, make, unmake),
 		cmocka_unit_test_setup_teardown(flows_of_one_hash_are_told_apart, make, unmake),
 		cmocka_unit_test_setup_teardown(the_second_of_one_key_gets_the_first, make, unmake),
