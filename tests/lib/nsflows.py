@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many connections between the rest of the world and a namespace, and what must hold of them."""
+"""Connections between the rest of the world and a namespace, and what must hold of them."""
+import hashlib
 import json
 import select
 import socket
+import threading
 
 CLEAN = ("tcp-out-of-order", "tcp-unsacked", "tcp-in-window", "tcp-sequence", "tx-error", "tx-blocked", "pool-empty",
          "control-full", "tun-read", "no-flow")
@@ -88,3 +90,40 @@ def nothing_lost(guest):
     ext = dict(zip(lines[0], lines[1]))
     assert ext["TCPOFOQueue"] == "0", ext["TCPOFOQueue"]
     return counters
+
+
+def pour(sock, n, seed, end=True):
+    """Sends n bytes that the seed tells; returns their digest."""
+    digest, block = hashlib.sha256(), hashlib.sha256(b"%d" % seed).digest() * 4096
+    while n:
+        part = block[:min(n, len(block))]
+        sock.sendall(part)
+        digest.update(part)
+        n -= len(part)
+    if end:
+        sock.shutdown(socket.SHUT_WR)
+    return digest.hexdigest()
+
+
+def drain(sock):
+    """Receives to the end; returns the digest."""
+    digest = hashlib.sha256()
+    while True:
+        data = sock.recv(1 << 18)
+        if not data:
+            return digest.hexdigest()
+        digest.update(data)
+
+
+def at_once(*functions, seconds=60):
+    """Calls all at once; returns their results, None for those that failed or did not end in time."""
+    results = [None] * len(functions)
+
+    def call(i):
+        results[i] = functions[i]()
+    threads = [threading.Thread(target=call, args=(i,), daemon=True) for i in range(len(functions))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(seconds)
+    return results

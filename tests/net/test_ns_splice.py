@@ -11,11 +11,11 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from netns import FAR4, HOST4, HOST6
+from nsflows import at_once, drain, pour
 from nsguest import NsGuest
 from suite import main, rows, test, wait_for
 
@@ -61,42 +61,6 @@ WAYS = (("from the namespace to the host, IPv4", "out", 4, ()), ("from the names
 def each_way(what):
     """A test for each way; its name continues with the way's."""
     return rows(*(("%s %s" % (what, way[0]),) + way[1:] for way in WAYS))
-
-
-def pour(sock, n, seed, end=True):
-    """Sends n bytes that the seed tells; returns their digest."""
-    digest, block = hashlib.sha256(), hashlib.sha256(b"%d" % seed).digest() * 4096
-    while n:
-        part = block[:min(n, len(block))]
-        sock.sendall(part)
-        digest.update(part)
-        n -= len(part)
-    if end:
-        sock.shutdown(socket.SHUT_WR)
-    return digest.hexdigest()
-
-
-def drain(sock):
-    """Receives to the end; returns the digest."""
-    digest = hashlib.sha256()
-    while True:
-        data = sock.recv(1 << 18)
-        if not data:
-            return digest.hexdigest()
-        digest.update(data)
-
-
-def at_once(*functions):
-    results = [None] * len(functions)
-
-    def call(i):
-        results[i] = functions[i]()
-    threads = [threading.Thread(target=call, args=(i,), daemon=True) for i in range(len(functions))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    return results
 
 
 @each_way("30 MB each way at once arrive whole")
