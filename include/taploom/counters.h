@@ -49,6 +49,7 @@
 	X(TX_TOO_BIG, "tx-too-big", "the frame does not fit the guest's buffers")                  \
 	X(TX_ERROR, "tx-error", "the guest side refused a frame")                                  \
 	X(CONTROL_FULL, "control-full", "the control thread's ring is full")                       \
+	X(RING_FULL, "ring-full", "a shard's ring is full")                                        \
 	X(ARP, "arp", "a malformed ARP packet, or one that gets no answer")                        \
 	X(DHCP, "dhcp", "a malformed DHCP message, or one that is not for this server")            \
 	X(DHCP6, "dhcp6", "a malformed DHCPv6 message, or one that is not for this server")        \
@@ -75,6 +76,7 @@ enum drop {
 	X(TX_FLUSHES, "tx-flushes", "system calls that wrote a batch to the guest")                \
 	X(TX_STALLS, "tx-stalls", "batches that found the guest's side full")                      \
 	X(BATCHES_INLINE, "batches-inline", "batches run in place by a reader")                    \
+	X(INLINE_BUSY, "inline-busy", "batches not run in place as the shard was at work")         \
 	X(BATCHES_RING, "batches-ring", "batches handed over through a ring")                      \
 	X(FRAMES_INLINE, "frames-inline", "frames run in place by a reader")                       \
 	X(FRAMES_RING, "frames-ring", "frames handed over through a ring")                         \
@@ -86,6 +88,9 @@ enum drop {
 	X(FLOWS_OPENED, "flows-opened", "flows begun")                                             \
 	X(FLOWS_CLOSED, "flows-closed", "flows ended")                                             \
 	X(FLOWS_MOVED, "flows-moved", "flows that moved to another shard")                         \
+	X(FRAMES_HELD, "frames-held", "frames kept until their flow had moved")                    \
+	X(BUCKETS_MOVED, "buckets-moved",                                                          \
+	  "buckets of the steering table that moved to another shard")                             \
 	X(FLOWS_REFUSED, "flows-refused", "flows that could not be begun")                         \
 	X(ACCEPTED, "accepted", "connections accepted on forwarded ports")                         \
 	X(TCP_RX_BYTES, "tcp-rx-bytes", "TCP payload from the guest given to sockets")             \

@@ -43,6 +43,8 @@ struct frame_offload {
 			      */
 };
 
+struct slab;
+
 struct frame {
 	struct frame *next; /* in its batch, in order of arrival */
 
@@ -72,10 +74,11 @@ struct frame {
 	struct frame_offload offload;
 	uint32_t hash; /* flow_steer_hash() of key; selects the shard; 0 in a control frame */
 	struct flow_key key;
+	struct slab *slab; /* a reference, while the frame outlives its batch; see move.c */
 };
 
 /*
- * Parses the headers of one frame and fills all of *frame but next and queue.
+ * Parses the headers of one frame and fills all of *frame but next, queue and slab.
  *
  * data, len: the frame from its Ethernet header on; len is what is present, any value.
  * offload:   what the transport says of it.
@@ -120,12 +123,15 @@ struct flow;
 enum batch_kind {
 	BATCH_FRAMES,
 	BATCH_GIVE, /* flow: the receiving shard is its owner from now on */
-	BATCH_ASK,  /* flow: the sender would rather own it; no answer is owed */
+	BATCH_ASK,  /* flow, of hash: the sender would rather own it; a GIVE or a DENY is owed */
+	BATCH_DENY, /* flow: the sender keeps it, or does not have it */
 };
 
 /* A run of frames of one slab for one shard, or a word about a flow. */
 struct batch {
-	enum batch_kind kind;
+	uint16_t kind; /* enum batch_kind */
+	uint16_t from; /* of BATCH_ASK: the shard that asks */
+	uint32_t hash; /* of BATCH_ASK: the flow's */
 	struct frame *first;
 	struct frame *last;
 	uint32_t n_frames;

@@ -2,8 +2,9 @@
 /*
  * Batch ring: carries batches from one producer (a tap reader or a shard) to one shard without a
  * lock. The producer owns the head, the consumer the tail; each word has its cache line. A ring has
- * more entries than there are slabs that can be under way, so that a batch of frames always fits;
- * a batch that carries a flow is refused when less than half of the ring is free.
+ * more entries than there are slabs that can be under way, so that a batch of frames always fits,
+ * and so does an answer; a flow, and a question for one, is refused when less than half of the ring
+ * is free.
  */
 #pragma once
 
@@ -38,7 +39,9 @@ static inline bool ring_push(struct ring *ring, const struct batch *batch)
 	uint32_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
 	uint32_t used = head - atomic_load_explicit(&ring->tail, memory_order_acquire);
 
-	if (used >= (batch->flow ? RING_SIZE / 2 : RING_SIZE))
+	bool may_wait = batch->kind == BATCH_GIVE || batch->kind == BATCH_ASK;
+
+	if (used >= (may_wait ? RING_SIZE / 2 : RING_SIZE))
 		return false;
 	ring->entries[head & (RING_SIZE - 1)] = *batch;
 	atomic_store_explicit(&ring->head, head + 1, memory_order_release);

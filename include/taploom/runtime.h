@@ -14,6 +14,7 @@
 #include "taploom/ring.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 struct listener;
 struct shard;
@@ -23,10 +24,17 @@ struct ns_sockets;
 
 #define STEERING_BUCKETS 256
 
-/* Which shard a hash belongs to, like a NIC's RSS table. Published by RCU by the control thread. */
+/*
+ * Which shard the hash of a TCP flow belongs to, like a NIC's RSS table. The reader publishes
+ * another one by RCU, to move buckets by load, while nothing that it has handed over is under way.
+ */
 struct steering {
 	uint8_t shard[STEERING_BUCKETS];
+	_Atomic bool in_use; /* set by the reader, cleared with release after a grace period */
+	struct rcu_head reclaim;
 };
+
+#define STEERING_TABLES 3 /* one in use, the others at most a grace period from being free */
 
 struct runtime {
 	const struct config *config;
@@ -37,7 +45,12 @@ struct runtime {
 		n_readers; /* tap readers with rings of their own: 0 where shards read queues */
 
 	struct netconf *netconf_rcu;   /* written by control */
-	struct steering *steering_rcu; /* written by control */
+	struct steering *steering_rcu; /* written by main, then by the reader: one of the tables */
+	struct steering tables[STEERING_TABLES];
+
+	/* Flows that a shard has asked another for and has no answer yet. Written by the asking
+	 * shard; the reader loads it with acquire before it changes the table. */
+	_Atomic uint32_t moving;
 
 	/* The guest's Ethernet address, in the low 48 bits (first byte highest); 0: not seen.
 	 * Written by whoever reads a frame from another source, relaxed; read for each frame to the
@@ -73,9 +86,20 @@ static inline const struct netconf *netconf_get(const struct runtime *rt)
 	return n;
 }
 
-static inline unsigned int steer(const struct runtime *rt, uint32_t hash)
+/* Only TCP flows can follow a bucket that moves. */
+static inline bool steering_applies(uint8_t proto)
 {
-	const struct steering *s = rcu_dereference(rt->steering_rcu);
+	return proto == FLOW_TCP;
+}
+
+/* The shard for frames of a flow, where readers hand them out. Called like netconf_get(). */
+static inline unsigned int steer(const struct runtime *rt, uint8_t proto, uint32_t hash)
+{
+	const struct steering *s;
+
+	if (!steering_applies(proto))
+		return hash % rt->n_shards;
+	s = rcu_dereference(rt->steering_rcu);
 	RCU_NOTE_LOOKUP(s);
 	return s->shard[hash % STEERING_BUCKETS];
 }

@@ -49,14 +49,13 @@ static void raise_limits(void)
 
 static int make_runtime(struct runtime *rt, const struct config *config)
 {
-	struct steering *steering = calloc(1, sizeof(*steering));
+	struct steering *steering = &rt->tables[0];
 
-	if (!steering)
-		return -ENOMEM;
 	rt->config = config;
 	rt->n_shards = threads_count(config);
 	for (unsigned int i = 0; i < STEERING_BUCKETS; i++)
 		steering->shard[i] = (uint8_t)(i % rt->n_shards);
+	steering->in_use = true;
 	rt->steering_rcu = steering;
 	return getrandom(&rt->secret, sizeof(rt->secret), 0) == sizeof(rt->secret) ? 0 : -EIO;
 }
@@ -141,7 +140,6 @@ static void end(struct program *program)
 		program->transport->ops->free(program->transport);
 	if (program->rt.netconf_rcu)
 		network_free(&program->network);
-	free(program->rt.steering_rcu);
 	namespace_close(&program->ns);
 	guest_side_close(&program->side);
 }

@@ -10,8 +10,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define ASK_AFTER_FRAMES 8 /* in a row that came to another shard than the owner */
-
 static void set_int(int fd, int level, int name, int value)
 {
 	setsockopt(fd, level, name, &value, sizeof(value));
@@ -117,25 +115,6 @@ static void open_flow(struct shard *shard, struct frame *frame)
 		tcp_connected(shard, flow, error);
 }
 
-/* The owner is another shard: it gets the frame; and if the guest goes on sending here, we ask for
- * the flow. */
-static void hand_on(struct shard *shard, struct flow *flow, struct frame *frame, unsigned int owner)
-{
-	struct stranger *stranger = &shard->strangers[flow->hash % STRANGERS];
-
-	shard_forward(shard, frame, owner);
-	/* Where a reader hands out frames their hash decides, and what is forwarded to us is the
-	 * sender's to count. */
-	if (shard->from_ring || shard->by_reader)
-		return;
-	if (stranger->flow != flow)
-		*stranger = (struct stranger){ .flow = flow };
-	if (++stranger->frames < ASK_AFTER_FRAMES)
-		return;
-	stranger->frames = 0;
-	shard_ask_flow(shard, flow, owner);
-}
-
 static uint8_t flags_of(const struct frame *frame)
 {
 	return frame->data[frame->l4_off + 13] & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN);
@@ -151,18 +130,17 @@ void conn_frame(struct shard *shard, struct frame *frame)
 	struct flow *flow = shard->last_flow;
 	unsigned int owner;
 
-	role_is_shard();
+	if (move_keeps(shard, frame))
+		return;
 	if (!flow || !flow_key_eq(&flow->key, &frame->key))
 		flow = flow_find(shard->rt, &frame->key, frame->hash);
 	if (flow) {
 		owner = flow_owner(flow);
 		if (owner != shard->id) {
-			hand_on(shard, flow, frame, owner);
+			move_hand_on(shard, flow, frame, owner);
 			return;
 		}
-		if (!flow->adopted)
-			shard_await_flow(shard, flow);
-		if (flow->closed) { /* by what came ahead of it */
+		if (!flow->adopted) { /* it was accepted, and no SYN of ours is out yet */
 			count_drop(&shard->counters, DROP_NO_FLOW);
 			return;
 		}

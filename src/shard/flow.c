@@ -56,6 +56,22 @@ struct flow *flow_find(const struct runtime *rt, const struct flow_key *key, uin
 	return node ? LIST_ENTRY(node, struct flow, node) : NULL;
 }
 
+static int match_entry(struct cds_lfht_node *node, const void *flow)
+{
+	return LIST_ENTRY(node, struct flow, node) == flow;
+}
+
+bool flow_is_published(const struct runtime *rt, const struct flow *flow, uint32_t hash)
+{
+	struct cds_lfht_iter iter;
+
+	cds_lfht_lookup(home(rt, hash), hash, match_entry, flow, &iter);
+	if (!cds_lfht_iter_get_node(&iter))
+		return false;
+	RCU_NOTE_LOOKUP(flow);
+	return true;
+}
+
 static struct flow *fresh_entry(struct shard *shard)
 {
 	struct list *node = list_take(&shard->flows_free);

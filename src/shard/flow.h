@@ -60,7 +60,6 @@ struct flow {
 	bool in_epoll;
 	bool fresh;	     /* accepted, and not begun towards the guest */
 	uint16_t queue;	     /* on which the guest last sent for it */
-	uint16_t giver;	     /* the owner before, while not adopted */
 	int fd;		     /* owned; -1: none */
 	uint32_t events;     /* EPOLL* reported since the last run */
 	uint64_t moved_us;   /* when it last changed its owner */
@@ -89,6 +88,10 @@ void flow_table_free(struct flow_table *table);
 /* Finds a flow in its home table. Any registered thread, online, in a read-side section that ends
  * before it blocks. */
 struct flow *flow_find(const struct runtime *rt, const struct flow_key *key, uint32_t hash);
+
+/* Whether an entry, which may have been freed since, is in the table and of this hash; then as for
+ * flow_find(). */
+bool flow_is_published(const struct runtime *rt, const struct flow *flow, uint32_t hash);
 
 /* A fresh entry of this shard's memory, zeroed, owned by it, with the key set; NULL and counted if
  * none is left. */

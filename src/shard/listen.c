@@ -268,7 +268,7 @@ static bool key_of(struct shard *shard, const struct sockaddr_storage *sa, uint1
 /* Who will own a connection that was accepted: as the guest's frames for it will be steered. */
 static unsigned int owner_of(const struct shard *shard, uint32_t hash)
 {
-	return shard->rt->n_readers ? steer(shard->rt, hash) : hash % shard->rt->n_shards;
+	return shard->rt->n_readers ? steer(shard->rt, FLOW_TCP, hash) : hash % shard->rt->n_shards;
 }
 
 static void begin(struct shard *shard, struct flow *flow)

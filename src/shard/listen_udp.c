@@ -185,9 +185,7 @@ static struct shard *shard_of(struct runtime *rt, uint16_t target)
 	struct flow_key key = { .guest_port = target, .proto = FLOW_UDP };
 	uint32_t hash = flow_steer_hash(&key, &rt->secret);
 
-	if (rt->n_readers && rcu_dereference(rt->steering_rcu))
-		return rt->shards[steer(rt, hash)];
-	return rt->shards[hash % rt->n_shards];
+	return rt->shards[steer(rt, FLOW_UDP, hash)];
 }
 
 static struct udp_listener *new_listener(struct udp_ports *ports)

@@ -35,6 +35,10 @@ struct chunk *pool_take(struct pool *pool)
 	struct list *node = list_take(&pool->free);
 	struct chunk *chunk;
 
+	if (!node && pool->n_fresh == pool->n_chunks) {
+		pool_collect(pool);
+		node = list_take(&pool->free);
+	}
 	if (node)
 		chunk = LIST_ENTRY(node, struct chunk, link);
 	else if (pool->n_fresh < pool->n_chunks)
@@ -43,18 +47,46 @@ struct chunk *pool_take(struct pool *pool)
 		return NULL;
 	list_init(&chunk->link);
 	chunk->off = chunk->len = 0;
-	chunk->flags = 0;
+	chunk->home = pool;
 	pool->n_used++;
 	return chunk;
+}
+
+static void return_home(struct chunk *chunk)
+{
+	_Atomic(struct list *) *returned = &chunk->home->returned;
+
+	chunk->link.next = atomic_load_explicit(returned, memory_order_relaxed);
+	while (!atomic_compare_exchange_weak_explicit(returned, &chunk->link.next, &chunk->link,
+						      memory_order_release, memory_order_relaxed))
+		;
 }
 
 void pool_give(struct pool *pool, struct chunk *chunk)
 {
 	list_remove(&chunk->link);
+	if (chunk->home != pool) {
+		return_home(chunk);
+		return;
+	}
 	/* The newest first: its page is warm. */
 	chunk->link.next = pool->free.next;
 	chunk->link.prev = &pool->free;
 	pool->free.next->prev = &chunk->link;
 	pool->free.next = &chunk->link;
 	pool->n_used--;
+}
+
+void pool_collect(struct pool *pool)
+{
+	struct list *node, *next;
+
+	if (!atomic_load_explicit(&pool->returned, memory_order_relaxed))
+		return;
+	node = atomic_exchange_explicit(&pool->returned, NULL, memory_order_acquire);
+	for (; node; node = next) {
+		next = node->next;
+		list_init(node);
+		pool_give(pool, LIST_ENTRY(node, struct chunk, link));
+	}
 }

@@ -8,6 +8,7 @@
 
 #include "list.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -18,10 +19,9 @@
 struct chunk {
 	struct list link;
 	uint32_t seq;
-	uint16_t off; /* first byte still wanted */
-	uint16_t len; /* bytes from off on */
-	uint8_t flags;
-	uint8_t unused[7];
+	uint16_t off;	   /* first byte still wanted */
+	uint16_t len;	   /* bytes from off on */
+	struct pool *home; /* where it goes back to: its flow may have moved to another shard */
 	uint8_t data[POOL_DATA];
 };
 
@@ -34,6 +34,9 @@ struct pool {
 	uint32_t n_used;
 	uint64_t reserved; /* bytes promised and not used yet */
 	struct list free;
+	/* Chunks that other shards are done with, by link.next; they push with release, the pool's
+	 * own shard takes all with acquire. */
+	_Atomic(struct list *) returned;
 };
 
 /* bytes: rounded down to chunks. 0 or -errno. */
@@ -42,7 +45,10 @@ void pool_free(struct pool *pool);
 
 /* A chunk, owned by the caller, with off and len 0; NULL if none is left. */
 struct chunk *pool_take(struct pool *pool);
+/* pool: the caller's own; the chunk may be of another. */
 void pool_give(struct pool *pool, struct chunk *chunk);
+/* Takes in what other shards have given back; once a loop. */
+void pool_collect(struct pool *pool);
 
 /* Bytes that are neither used nor promised. */
 static inline uint64_t pool_unpromised(const struct pool *pool)

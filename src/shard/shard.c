@@ -20,8 +20,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MOVE_INTERVAL_US 1000000 /* at most one move per flow and second */
-
 uint64_t shard_clock_us(void)
 {
 	struct timespec ts;
@@ -99,10 +97,10 @@ void shard_forward(struct shard *shard, struct frame *frame, unsigned int owner)
 	batch_add(&shard->forward[owner], frame);
 }
 
-/* Hands on what the batch had for others; each hand-over holds a reference to the slab of its own.
- */
-static void push_forwarded(struct shard *shard, struct slab *slab)
+void shard_push_forwarded(struct shard *shard)
 {
+	struct slab *slab = shard->slab;
+
 	for (unsigned int i = 0; i < shard->rt->n_shards; i++) {
 		struct batch *batch = &shard->forward[i];
 		struct shard *to = shard->rt->shards[i];
@@ -113,7 +111,7 @@ static void push_forwarded(struct shard *shard, struct slab *slab)
 		slab_get(slab);
 		count_add(&shard->counters, COUNT_FRAMES_FORWARDED, batch->n_frames);
 		if (!ring_push(shard_ring(to, shard->rt->n_readers + shard->id), batch)) {
-			count_drop_n(&shard->counters, DROP_CONTROL_FULL, batch->n_frames);
+			count_drop_n(&shard->counters, DROP_RING_FULL, batch->n_frames);
 			batch_done(batch);
 		}
 		shard_wake(to, &shard->counters);
@@ -121,47 +119,23 @@ static void push_forwarded(struct shard *shard, struct slab *slab)
 	}
 }
 
-bool shard_give_flow(struct shard *shard, struct flow *flow, unsigned int owner)
+bool shard_run_flow(struct shard *shard, struct flow *flow)
 {
-	struct shard *to = shard->rt->shards[owner];
-	struct batch batch = { .kind = BATCH_GIVE, .flow = flow };
-	struct ring *ring = shard_ring(to, shard->rt->n_readers + shard->id);
+	bool room = true;
 
-	if (ring_used(ring) >= RING_SIZE / 2)
-		return false;
-	if (flow->in_epoll)
-		epoll_ctl(shard->epoll_fd, EPOLL_CTL_DEL, flow->fd, NULL);
-	flow->in_epoll = false;
-	flow->adopted = false;
-	flow->giver = (uint16_t)shard->id;
-	list_remove(&flow->touched);
-	list_remove(&flow->owned);
-	wheel_disarm(&shard->wheel, &flow->timer);
-	if (shard->last_flow == flow)
-		shard->last_flow = NULL;
-	flow->moved_us = shard->now_us;
-	/* Acquired by flow_owner(): whoever sees the new owner sends frames there, behind the flow
-	 * in the ring or ahead of it, where they are kept back. */
-	atomic_store_explicit(&flow->owner, (uint16_t)owner, memory_order_release);
-	ring_push(ring, &batch);
-	shard_wake(to, &shard->counters);
-	return true;
-}
-
-static void run_flow(struct shard *shard, struct flow *flow)
-{
-	if (flow->key.proto == FLOW_SPLICE || flow->key.proto == FLOW_SPLICE_UDP) {
-		(flow->key.proto == FLOW_SPLICE ? splice_run : splice_udp_run)(shard, flow);
-		return;
-	}
-	bool room = flow->key.proto == FLOW_TCP ? tcp_run(shard, flow) : dgram_run(shard, flow);
-
+	if (flow->key.proto == FLOW_SPLICE)
+		splice_run(shard, flow);
+	else if (flow->key.proto == FLOW_SPLICE_UDP)
+		splice_udp_run(shard, flow);
+	else
+		room = flow->key.proto == FLOW_TCP ? tcp_run(shard, flow) : dgram_run(shard, flow);
 	if (room || flow->closed || !list_is_empty(&flow->touched))
-		return;
+		return room;
 	/* Without a guest there is no room and nothing here makes some: then only the transport's
 	 * word helps. */
 	shard->retry |= shard->tx->blocked;
 	list_append(&shard->waiting, &flow->touched);
+	return false;
 }
 
 static void run_touched(struct shard *shard)
@@ -169,89 +143,13 @@ static void run_touched(struct shard *shard)
 	struct list *node;
 
 	while ((node = list_take(&shard->touched)))
-		run_flow(shard, LIST_ENTRY(node, struct flow, touched));
+		shard_run_flow(shard, LIST_ENTRY(node, struct flow, touched));
 }
 
 void shard_own(struct shard *shard, struct flow *flow)
 {
 	list_append(&shard->owned, &flow->owned);
 	flow->adopted = true;
-}
-
-/* A flow came from another shard: accepted there, or moved. */
-static void adopt_flow(struct shard *shard, struct flow *flow)
-{
-	if (flow->key.proto == FLOW_SPLICE) {
-		splice_adopt(shard, flow);
-		return;
-	}
-	shard_own(shard, flow);
-	if (!flow->fresh)
-		count_add(&shard->counters, COUNT_FLOWS_MOVED, 1);
-	if (shard_watch(shard, flow)) {
-		count_drop(&shard->counters, DROP_SOCKET);
-		tcp_abort(shard, flow, true);
-		return;
-	}
-	if (flow->fresh) {
-		flow->fresh = false;
-		tcp_open_host(shard, flow);
-	} else {
-		shard_touch(shard, flow);
-	}
-}
-
-/*
- * Another shard sees this flow's frames. It gets the flow if that can be given as it stands: open,
- * nothing of it in our pool, not moved a moment ago. The pointer may be stale: then the entry is
- * not ours, or is a flow that can move as well.
- */
-static void part_with_flow(struct shard *shard, struct flow *flow, unsigned int to)
-{
-	if (flow_owner(flow) != shard->id || flow->closed || !flow->adopted ||
-	    flow->key.proto != FLOW_TCP)
-		return;
-	if (shard->now_us - flow->moved_us < MOVE_INTERVAL_US || !tcp_may_move(&flow->tcp))
-		return;
-	if (!tcp_run(shard, flow) || flow->closed || !tcp_may_move(&flow->tcp) ||
-	    !tx_flush(shard->tx))
-		return;
-	tcp_leave(shard, flow);
-	shard_give_flow(shard, flow, to);
-}
-
-void shard_ask_flow(struct shard *shard, struct flow *flow, unsigned int owner)
-{
-	struct batch batch = { .kind = BATCH_ASK, .flow = flow, .n_frames = shard->id };
-	struct shard *to = shard->rt->shards[owner];
-
-	/* The question is not to overtake the frames that led to it: they would come back behind
-	 * the flow, and so behind the frames that follow them. */
-	if (shard->slab)
-		push_forwarded(shard, shard->slab);
-	/* A ring that is busy is no time to move flows; the next frames ask again. */
-	if (ring_push(shard_ring(to, shard->rt->n_readers + shard->id), &batch))
-		shard_wake(to, &shard->counters);
-}
-
-void shard_await_flow(struct shard *shard, struct flow *flow)
-{
-	struct slab *slab = shard->slab;
-	bool from_ring = shard->from_ring;
-
-	/* What the present batch has for others goes with its own slab, before another batch is run
-	 * inside of it. */
-	if (slab)
-		push_forwarded(shard, slab);
-	/* The giver has let go and is about to push: a few instructions, unless it was preempted
-	 * there. */
-	while (!flow->adopted) {
-		shard_drain_ring(shard, shard->rt->n_readers + flow->giver);
-		if (!flow->adopted)
-			sched_yield();
-	}
-	shard->slab = slab;
-	shard->from_ring = from_ring;
 }
 
 static void frame_for_control(struct shard *shard, struct frame *frame)
@@ -271,7 +169,7 @@ static void (*const frame_handlers[])(struct shard *shard, struct frame *frame) 
 	[FRAME_FRAGMENT] = fragment_frame,
 };
 
-static void run_frames(struct shard *shard, struct batch *batch)
+void shard_run_frames(struct shard *shard, const struct batch *batch)
 {
 	struct frame *next;
 
@@ -283,38 +181,63 @@ static void run_frames(struct shard *shard, struct batch *batch)
 	dgram_batch_end(shard);
 	run_touched(shard);
 	shard->last_flow = NULL;
-	push_forwarded(shard, batch->slab);
+	shard_push_forwarded(shard);
 	shard->slab = NULL;
+}
+
+/* Where a frame that was made belongs: a connection may be anywhere. */
+static unsigned int inject_to(const struct shard *shard, const struct frame *frame)
+{
+	const struct runtime *rt = shard->rt;
+
+	if (frame->kind == FRAME_CONTROL || !rt->n_readers ||
+	    (frame->kind == FRAME_TCP && flow_find(rt, &frame->key, frame->hash)))
+		return shard->id;
+	return steer(rt, frame->key.proto, frame->hash);
 }
 
 void shard_inject(struct shard *shard, struct frame *frame, struct slab *slab)
 {
 	const struct runtime *rt = shard->rt;
-	unsigned int owner = rt->n_readers ? steer(rt, frame->hash) : shard->id;
+	unsigned int owner = inject_to(shard, frame);
+	struct slab *outer = shard->slab;
+	bool foreign = shard->foreign;
 	struct batch kept[MAX_SHARDS];
 
 	/* What the batch under way has for others is of another slab. */
 	memcpy(kept, shard->forward, rt->n_shards * sizeof(kept[0]));
 	memset(shard->forward, 0, rt->n_shards * sizeof(kept[0]));
-	if (owner == shard->id || frame->kind == FRAME_CONTROL)
+	shard->slab = slab;
+	shard->foreign = true;
+	if (owner == shard->id)
 		frame_handlers[frame->kind](shard, frame);
 	else
 		shard_forward(shard, frame, owner);
 	dgram_batch_end(shard);
 	run_touched(shard);
-	push_forwarded(shard, slab);
+	shard_push_forwarded(shard);
+	shard->slab = outer;
+	shard->foreign = foreign;
 	memcpy(shard->forward, kept, rt->n_shards * sizeof(kept[0]));
 	slab_put(slab);
 }
 
 void shard_run_batch(struct shard *shard, struct batch *batch)
 {
-	if (batch->kind == BATCH_GIVE)
-		adopt_flow(shard, batch->flow);
-	else if (batch->kind == BATCH_ASK)
-		part_with_flow(shard, batch->flow, batch->n_frames);
-	else
-		run_frames(shard, batch);
+	switch (batch->kind) {
+	case BATCH_FRAMES:
+		shard_run_frames(shard, batch);
+		break;
+	case BATCH_GIVE:
+		move_take(shard, batch->flow);
+		break;
+	case BATCH_ASK:
+		move_answer(shard, batch->flow, batch->hash, batch->from);
+		break;
+	case BATCH_DENY:
+		move_denied(shard, batch->flow);
+		break;
+	}
 	batch_done(batch);
 }
 
@@ -322,11 +245,10 @@ void shard_drain_ring(struct shard *shard, unsigned int producer)
 {
 	struct batch batch;
 
-	while (ring_pop(&shard->rings[producer], &batch)) {
-		shard->from_ring = true;
+	shard->foreign = producer >= shard->rt->n_readers;
+	while (ring_pop(&shard->rings[producer], &batch))
 		shard_run_batch(shard, &batch);
-	}
-	shard->from_ring = false;
+	shard->foreign = false;
 }
 
 /* Sets the descriptor that ends the sleep, if the next deadline is nearer than the one it is set
@@ -439,10 +361,12 @@ static void turn(struct shard *shard, const struct epoll_event *events, int n_ev
 		flush(shard);
 	}
 	list_splice(&shard->touched, &shard->again);
-	flow_reclaim(shard);
-	splice_turn(shard);
+	pool_collect(&shard->pool);
 	for (int i = 0; i < n_events; i++)
 		run_event(shard, &events[i]);
+	/* No event names an entry of before any more: it may be used again. */
+	flow_reclaim(shard);
+	splice_turn(shard);
 	for (unsigned int i = 0; i < shard->n_rings; i++)
 		shard_drain_ring(shard, i);
 	run_timers(shard);
@@ -454,7 +378,6 @@ bool shard_try_enter(struct shard *shard)
 {
 	if (pthread_mutex_trylock(&shard->inside))
 		return false;
-	shard->by_reader = true;
 	shard->now_us = shard_clock_us();
 	return true;
 }
@@ -466,7 +389,6 @@ void shard_enter(struct shard *shard)
 	pthread_mutex_lock(&shard->inside);
 	rcu_thread_online();
 	atomic_fetch_sub_explicit(&shard->knocking, 1, memory_order_relaxed);
-	shard->by_reader = true;
 	shard->now_us = shard_clock_us();
 }
 
@@ -478,7 +400,6 @@ void shard_leave(struct shard *shard)
 	flush(shard);
 	arm_timer(shard);
 	more = !list_is_empty(&shard->again);
-	shard->by_reader = false;
 	pthread_mutex_unlock(&shard->inside);
 	if (more)
 		shard_wake(shard, NULL);
@@ -790,7 +711,17 @@ static void reset_flows(struct shard *shard)
 	}
 }
 
-void shards_reset_flows(struct runtime *rt)
+/* Whether something is between shards. */
+static bool is_under_way(const struct runtime *rt)
+{
+	for (unsigned int i = 0; i < rt->n_shards; i++) {
+		if (!rings_are_empty(rt->shards[i]))
+			return true;
+	}
+	return atomic_load_explicit(&rt->moving, memory_order_acquire) != 0;
+}
+
+static void reset_all(struct runtime *rt)
 {
 	for (unsigned int i = 0; i < rt->n_shards; i++) {
 		struct shard *shard = rt->shards[i];
@@ -803,4 +734,12 @@ void shards_reset_flows(struct runtime *rt)
 		reset_flows(shard);
 		shard_leave(shard);
 	}
+}
+
+void shards_reset_flows(struct runtime *rt)
+{
+	/* A flow may be on its way from a shard that comes later to one that was before: a question
+	 * for it, the answer, and frames that were kept for the answer take a round each. */
+	for (unsigned int round = 0; round == 0 || (round < 4 && is_under_way(rt)); round++)
+		reset_all(rt);
 }

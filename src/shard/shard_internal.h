@@ -25,10 +25,22 @@ struct source_slot {
 /* A flow of another shard whose frames come here. Compared, never followed. */
 struct stranger {
 	const struct flow *flow;
-	uint32_t frames; /* in a row */
+	uint32_t frames;   /* in a row */
+	uint64_t asked_us; /* when it was last asked for; 0: never */
 };
 
 #define STRANGERS 64
+
+/* A flow that was asked for, and its frames that have come since. */
+struct wanted {
+	const struct flow *flow; /* NULL: a free place. Compared, never followed */
+	struct flow_key key;
+	struct frame *first, *last; /* each holds a reference to its slab */
+};
+
+/* At most so many at a time: the windows that they were promised must find room in the pool, half
+ * of which is left; one flow's is a sixteenth at most. */
+#define WANTED 8
 
 struct shard {
 	/* Constant. */
@@ -75,10 +87,11 @@ struct shard {
 	struct source_slot sources[2 * MAX_QUEUES];
 	bool more_sources;	/* a source has more to read: do not block */
 	struct flow *last_flow; /* of the batch: consecutive frames are often of one flow */
-	bool from_ring;		/* the present batch was handed over, not read here */
-	bool by_reader;		/* a reader is inside, or the control thread */
+	bool foreign;		/* the present batch comes from another shard, or was made */
 	struct slab *slab;	/* of the present batch */
 	struct stranger strangers[STRANGERS]; /* by hash */
+	struct wanted wanted[WANTED];
+	unsigned int n_wanted;
 	struct batch forward[MAX_SHARDS]; /* frames of the present batch whose flows others own */
 	struct log_limit flows_limit, fd_limit, pool_limit, ping_limit;
 	struct counters counters;
@@ -128,19 +141,31 @@ void shard_forward(struct shard *shard, struct frame *frame, unsigned int owner)
  */
 void shard_inject(struct shard *shard, struct frame *frame, struct slab *slab);
 
-/* Hands a flow that this shard owns to another, in order behind what was forwarded. False: the ring
- * is busy. */
-bool shard_give_flow(struct shard *shard, struct flow *flow, unsigned int owner);
+/* Pushes what the batch under way has for others, each with a reference to its slab. */
+void shard_push_forwarded(struct shard *shard);
+
+/* Runs frames of shard->slab's successor, batch->slab, as a batch of their own; their references
+ * stay the caller's. No other batch is under way. */
+void shard_run_frames(struct shard *shard, const struct batch *batch);
+
+/* Runs a flow now. False: the guest's side is full, and it waits to be run again. */
+bool shard_run_flow(struct shard *shard, struct flow *flow);
 
 /* Takes up a flow whose owner this shard is. */
 void shard_own(struct shard *shard, struct flow *flow);
 
-/* The owner is this shard by word of the one before: takes what that has sent ahead of the flow,
- * then the flow. */
-void shard_await_flow(struct shard *shard, struct flow *flow) ON_SHARD;
-
-/* Asks a flow's owner for it, as its frames come here. */
-void shard_ask_flow(struct shard *shard, struct flow *flow, unsigned int owner);
+/* move.c: hands a flow that this shard owns to another, in order behind what was forwarded. False:
+ * the ring is busy. */
+bool shard_give_flow(struct shard *shard, struct flow *flow, unsigned int owner);
+/* A frame of a flow that another shard owns has come here: it goes there; and if the guest goes on
+ * sending here, the flow is asked for. */
+void move_hand_on(struct shard *shard, struct flow *flow, struct frame *frame, unsigned int owner);
+/* Whether the frame is of a flow that was asked for: then it is kept until the answer is there. */
+bool move_keeps(struct shard *shard, struct frame *frame);
+/* The batches by which shards speak of flows. */
+void move_take(struct shard *shard, struct flow *flow);
+void move_answer(struct shard *shard, struct flow *flow, uint32_t hash, unsigned int to);
+void move_denied(struct shard *shard, const struct flow *flow);
 
 /* conn.c: a TCP segment; finds its flow or begins one. */
 void conn_frame(struct shard *shard, struct frame *frame);

@@ -444,7 +444,7 @@ bool tcp_run(struct shard *shard, struct flow *flow)
 
 bool tcp_may_move(const struct tcp *tcp)
 {
-	return tcp->state == TCPS_OPEN && !tcp->queued && !tcp->gather_first;
+	return tcp->state == TCPS_OPEN && !tcp->gather_first;
 }
 
 void tcp_leave(struct shard *shard, struct flow *flow)
@@ -463,6 +463,11 @@ bool tcp_drop_connecting(struct shard *shard)
 	tcp_abort(shard, flow, false);
 	count_drop(&shard->counters, DROP_CONNECT_CROWDED);
 	return true;
+}
+
+void tcp_join(struct shard *shard, struct flow *flow)
+{
+	tcp_window_reserve(shard, flow);
 }
 
 void tcp_recycle(struct shard *shard)

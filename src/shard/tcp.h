@@ -188,10 +188,13 @@ void tcp_connected(struct shard *shard, struct flow *flow, int error);
  * 9293 3.10.7.4, RFC 6191). */
 bool tcp_may_reuse(const struct tcp *tcp, const struct frame *frame);
 
-/* Whether nothing of an open flow is in the shard's own memory. */
+/* Whether a flow may go to another shard: it is open, and no frame of a batch under way is lent to
+ * it. What it has in the pool goes with it. */
 bool tcp_may_move(const struct tcp *tcp);
 /* Gives back what the flow has been promised by the shard that it leaves. */
 void tcp_leave(struct shard *shard, struct flow *flow);
+/* Promises the same at the shard that it comes to. */
+void tcp_join(struct shard *shard, struct flow *flow);
 
 /* Takes one segment of the flow; the frame's payload is given to the socket by tcp_run() before the
  * batch ends. */

@@ -65,6 +65,9 @@ void tcp_trim(struct frame *frame, uint32_t front, uint32_t keep);
 void tcp_window_init(struct shard *shard, struct flow *flow);
 /* Asks the socket, and moves rcv_adv if enough has come free. True if the guest should be told. */
 bool tcp_window_update(struct shard *shard, struct flow *flow);
+/* What was promised, of the pool of the shard that the flow comes to; and given back to that which
+ * it leaves. */
+void tcp_window_reserve(struct shard *shard, struct flow *flow);
 void tcp_window_release(struct shard *shard, struct flow *flow);
 
 /* tcp_in.c: what the guest's SYN says of itself. */

@@ -151,6 +151,11 @@ bool tcp_window_update(struct shard *shard, struct flow *flow)
 	return open > offered && open - offered >= min_u32(2u * tcp->mss, open / 2 + 1);
 }
 
+void tcp_window_reserve(struct shard *shard, struct flow *flow)
+{
+	reserve(shard, &flow->tcp);
+}
+
 void tcp_window_release(struct shard *shard, struct flow *flow)
 {
 	shard->pool.reserved -= flow->tcp.reserved;

@@ -13,6 +13,8 @@
  */
 #pragma once
 
+#include "handover.h"
+
 #include "taploom/tap.h"
 
 #include <pthread.h>
@@ -96,9 +98,7 @@ struct stream {
 	struct slab *slab;    /* being filled, or NULL */
 	size_t off, filled;   /* its bytes from off to filled are not yet parsed */
 	bool more;	      /* there is, or may be, more to do without waiting */
-	struct batch batches[MAX_SHARDS];
-	unsigned int touched[MAX_SHARDS]; /* shards whose batch is not empty */
-	unsigned int n_touched;
+	struct handover handover;
 	struct ip_addr known[STREAM_KNOWN_ADDRS]; /* sources already told to the control thread */
 	struct log_limit limit;
 };

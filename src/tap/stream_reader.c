@@ -91,6 +91,7 @@ static void close_guest(struct stream *stream) ON_READER
 	stream->paused = stream->read_due = false;
 	stream_rx_reset(stream);
 	stream_tx_wake_all(stream);
+	handover_settle(&stream->handover); /* what it still sent goes before its flows */
 	shards_reset_flows(stream->rt);
 	guest_mac_forget(stream->rt);
 	log_limited(&stream->limit, LOG_LEVEL_INFO, "guest: disconnected");
@@ -246,8 +247,10 @@ static void run_loop(struct stream *stream) ON_READER
 
 		for (int i = 0; i < n; i++)
 			handlers[events[i].data.u32](stream, events[i].events);
-		if (stream->fd >= 0 && (stream->read_due || stream->more || stream->paused))
+		if (stream->fd >= 0 && (stream->read_due || stream->more || stream->paused)) {
+			handover_balance(&stream->handover);
 			read_guest(stream);
+		}
 		count_add(&stream->counters, COUNT_LOOPS, 1);
 		rcu_quiescent_state();
 	}

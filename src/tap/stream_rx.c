@@ -12,10 +12,6 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
-/* What a reader may run itself: a wake-up costs about 10 us, and so does this much work. */
-#define INLINE_FRAMES 32
-#define INLINE_BYTES  65536
-
 /* A slab's last reference is gone. Any thread. */
 static void release_slab(struct slab *slab)
 {
@@ -27,6 +23,18 @@ static void release_slab(struct slab *slab)
 		eventfd_write(stream->event_fd, 1);
 }
 
+/* Whether only the reader holds a slab. */
+static bool is_idle(const void *transport)
+{
+	const struct stream *stream = transport;
+	uint32_t out = ((1u << STREAM_SLABS) - 1) & ~atomic_load(&stream->free_slabs);
+	const struct slab *own = stream->slab;
+
+	if (own && atomic_load_explicit(&own->refs, memory_order_acquire) == 1)
+		out &= ~(1u << own->index);
+	return !out;
+}
+
 void stream_rx_init(struct stream *stream)
 {
 	for (uint32_t i = 0; i < STREAM_SLABS; i++) {
@@ -35,6 +43,7 @@ void stream_rx_init(struct stream *stream)
 		stream->slabs[i].index = i;
 	}
 	atomic_init(&stream->free_slabs, (1u << STREAM_SLABS) - 1);
+	handover_init(&stream->handover, stream->rt, &stream->counters, is_idle, stream);
 }
 
 /* The lowest free slab, so that few of them are ever touched; NULL if all are under way. */
@@ -109,11 +118,8 @@ static void learn_source(struct stream *stream, const struct frame *frame)
 }
 
 /* Puts a parsed frame where it belongs. */
-static void sort_frame(struct stream *stream, struct frame *frame)
+static void sort_frame(struct stream *stream, struct frame *frame) ON_READER
 {
-	struct batch *batch;
-	unsigned int id;
-
 	guest_mac_note(stream->rt, frame->data + ETH_ADDR_LEN);
 	learn_source(stream, frame);
 	if (frame->kind == FRAME_CONTROL) {
@@ -123,15 +129,12 @@ static void sort_frame(struct stream *stream, struct frame *frame)
 			count_drop(&stream->counters, reason);
 		return;
 	}
-	id = steer(stream->rt, frame->hash);
-	batch = &stream->batches[id];
-	if (!batch->first)
-		stream->touched[stream->n_touched++] = id;
-	batch_add(batch, frame);
+	handover_add(&stream->handover, frame);
 }
 
 /* Parses a frame at data into *frame. False: it was dropped, and counted. */
-static bool take_frame(struct stream *stream, struct frame *frame, const uint8_t *data, size_t len)
+static bool take_frame(struct stream *stream, struct frame *frame, const uint8_t *data,
+		       size_t len) ON_READER
 {
 	const struct frame_offload offload = { .csum_unchecked = true };
 	enum drop reason;
@@ -152,7 +155,7 @@ static bool take_frame(struct stream *stream, struct frame *frame, const uint8_t
  * Cuts the slab's bytes into frames. Stops at an incomplete frame, or when the slab has no struct
  * frame left (stream->more is set). False: a length that no frame can have.
  */
-static bool cut_frames(struct stream *stream)
+static bool cut_frames(struct stream *stream) ON_READER
 {
 	struct slab *slab = stream->slab;
 	uint32_t n_frames = 0;
@@ -187,55 +190,6 @@ static bool cut_frames(struct stream *stream)
 	return false;
 }
 
-/* Runs a batch on the reader's own thread. False: the shard is at work, or that is not allowed. */
-static bool run_inline(struct stream *stream, struct shard *shard, struct batch *batch) ON_READER
-{
-	uint32_t n_frames = batch->n_frames;
-
-	if (stream->rt->config->inline_off || stream->more || stream->n_touched > 1 ||
-	    n_frames > INLINE_FRAMES || batch->bytes > INLINE_BYTES || !shard_try_enter(shard))
-		return false;
-	role_is_shard();
-	shard_drain_ring(shard, 0); /* what was pushed before goes first */
-	shard_run_batch(shard, batch);
-	shard_leave(shard);
-	count_add(&stream->counters, COUNT_BATCHES_INLINE, 1);
-	count_add(&stream->counters, COUNT_FRAMES_INLINE, n_frames);
-	return true;
-}
-
-static void push_batch(struct stream *stream, struct shard *shard, struct batch *batch)
-{
-	uint32_t n_frames = batch->n_frames;
-
-	/* A ring is longer than all slabs together can fill; but a frame must not get lost unseen.
-	 */
-	if (!ring_push(shard_ring(shard, 0), batch)) {
-		count_drop_n(&stream->counters, DROP_POOL_EMPTY, n_frames);
-		batch_done(batch);
-		return;
-	}
-	shard_wake(shard, &stream->counters);
-	count_add(&stream->counters, COUNT_BATCHES_RING, 1);
-	count_add(&stream->counters, COUNT_FRAMES_RING, n_frames);
-}
-
-static void hand_over(struct stream *stream) ON_READER
-{
-	for (unsigned int i = 0; i < stream->n_touched; i++) {
-		unsigned int id = stream->touched[i];
-		struct batch *batch = &stream->batches[id];
-		struct shard *shard = stream->rt->shards[id];
-
-		slab_get(stream->slab);
-		batch->slab = stream->slab;
-		if (!run_inline(stream, shard, batch))
-			push_batch(stream, shard, batch);
-		*batch = (struct batch){ 0 };
-	}
-	stream->n_touched = 0;
-}
-
 enum stream_read stream_rx_turn(struct stream *stream)
 {
 	size_t room;
@@ -255,7 +209,7 @@ enum stream_read stream_rx_turn(struct stream *stream)
 	stream->more = got == (ssize_t)room;
 	stream->filled += got > 0 ? (size_t)got : 0;
 	good = cut_frames(stream);
-	hand_over(stream);
+	handover_run(&stream->handover, stream->slab, !stream->more);
 	return good ? STREAM_READ_OK : STREAM_READ_END;
 }
 

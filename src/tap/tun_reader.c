@@ -4,6 +4,7 @@
  * by its flow's hash, and hands one batch per shard over a turn, in place where the design allows
  * that.
  */
+#include "handover.h"
 #include "tun.h"
 
 #include <errno.h>
@@ -14,10 +15,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define INLINE_FRAMES 32
-#define INLINE_BYTES  (64u << 10)
-#define READER_RING   0 /* the only reader's number */
-
 struct tun_reader {
 	struct tun_transport *tun;
 	struct counters *counters;
@@ -25,86 +22,37 @@ struct tun_reader {
 	bool started;
 	int epoll_fd;
 	int stop_fd; /* an eventfd, in the epoll with a NULL pointer */
-	struct batch batches[MAX_SHARDS];
+	struct handover handover;
 };
 
-static void run_in_place(struct tun_reader *reader, struct shard *shard,
-			 struct batch *batch) ON_READER
+/* Whether no shard holds a slab of any queue. */
+static bool is_idle(const void *transport)
 {
-	role_is_shard(); /* by shard_try_enter() */
-	count_add(reader->counters, COUNT_BATCHES_INLINE, 1);
-	count_add(reader->counters, COUNT_FRAMES_INLINE, batch->n_frames);
-	shard_drain_ring(shard, READER_RING); /* what was pushed before goes first */
-	shard_run_batch(shard, batch);
-	shard_leave(shard);
-}
+	const struct tun_transport *tun = transport;
 
-static void push(struct tun_reader *reader, struct shard *shard, struct batch *batch)
-{
-	if (!ring_push(shard_ring(shard, READER_RING), batch)) {
-		count_drop_n(reader->counters, DROP_POOL_EMPTY, batch->n_frames);
-		batch_done(batch);
-		return;
-	}
-	count_add(reader->counters, COUNT_BATCHES_RING, 1);
-	count_add(reader->counters, COUNT_FRAMES_RING, batch->n_frames);
-	shard_wake(shard, reader->counters);
-}
-
-static void hand_over(struct tun_reader *reader, unsigned int id, bool in_place) ON_READER
-{
-	struct shard *shard = reader->tun->rt->shards[id];
-	struct batch *batch = &reader->batches[id];
-
-	in_place = in_place && batch->n_frames <= INLINE_FRAMES && batch->bytes <= INLINE_BYTES;
-	if (in_place && shard_try_enter(shard))
-		run_in_place(reader, shard, batch);
-	else
-		push(reader, shard, batch);
-	*batch = (struct batch){ 0 };
-}
-
-/* Sorts a turn's frames by shard. Returns the number of shards that got some. */
-static unsigned int sort(struct tun_reader *reader, const struct tun_turn *turn)
-{
-	unsigned int n = 0;
-
-	for (unsigned int i = 0; i < turn->n_frames; i++) {
-		struct frame *frame = turn->frames[i];
-		struct batch *batch = &reader->batches[steer(reader->tun->rt, frame->hash)];
-
-		if (batch->n_frames == 0) {
-			batch->slab = turn->slab;
-			slab_get(turn->slab);
-			n++;
-		}
-		batch_add(batch, frame);
-	}
-	return n;
+	for (unsigned int i = 0; i < tun->n_queues; i++)
+		for (unsigned int j = 0; j < TUN_SLABS; j++)
+			if (atomic_load_explicit(&tun->queues[i].slabs[j].refs,
+						 memory_order_acquire))
+				return false;
+	return true;
 }
 
 /* last: no other queue is known to have something waiting. */
 static void queue_turn(struct tun_reader *reader, struct tun_queue *queue, bool last) ON_READER
 {
-	const struct runtime *rt = reader->tun->rt;
 	struct tun_turn turn;
-	unsigned int n_targets;
-	bool in_place;
 
+	handover_balance(&reader->handover);
 	tun_turn_read(queue, &turn);
 	if (!turn.slab) {
 		if (turn.more)
 			sched_yield(); /* the shards hold everything that was read: let them run */
 		return;
 	}
-	n_targets = sort(reader, &turn);
-	in_place = last && !turn.more && n_targets == 1 && !rt->config->inline_off;
-	for (unsigned int id = 0; n_targets > 0 && id < rt->n_shards; id++) {
-		if (reader->batches[id].n_frames == 0)
-			continue;
-		hand_over(reader, id, in_place);
-		n_targets--;
-	}
+	for (unsigned int i = 0; i < turn.n_frames; i++)
+		handover_add(&reader->handover, turn.frames[i]);
+	handover_run(&reader->handover, turn.slab, last && !turn.more);
 	slab_put(turn.slab);
 }
 
@@ -143,6 +91,9 @@ static void *reader_main(void *arg)
 				stop = true;
 		}
 	}
+	/* A command's last words may still be in a queue when its end is known. */
+	for (unsigned int i = 0; i < reader->tun->n_queues; i++)
+		queue_turn(reader, &reader->tun->queues[i], false);
 	rcu_unregister_thread();
 	return NULL;
 }
@@ -163,6 +114,7 @@ int tun_reader_new(struct tun_reader **out, struct tun_transport *tun, struct co
 		return -ENOMEM;
 	reader->tun = tun;
 	reader->counters = counters;
+	handover_init(&reader->handover, tun->rt, counters, is_idle, tun);
 	reader->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	reader->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	error = reader->epoll_fd < 0 || reader->stop_fd < 0

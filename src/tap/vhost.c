@@ -77,7 +77,9 @@ static void disconnect(struct vhost *vhost)
 	close_fd(&vhost->fd);
 	forget_message(vhost);
 	vu_device_disconnect(&vhost->device);
-	rcu_thread_online(); /* it enters each shard */
+	role_is_reader();
+	rcu_thread_online();		   /* it enters each shard */
+	handover_settle(&vhost->handover); /* frames on their way go before their flows */
 	shards_reset_flows(vhost->rt);
 	rcu_thread_offline();
 	guest_mac_forget(vhost->rt);
@@ -425,6 +427,7 @@ int vhost_transport_new(struct transport **out, struct runtime *rt, int listen_f
 	if (err)
 		goto fail;
 	make_ports(vhost);
+	handover_init(&vhost->handover, rt, &vhost->counters, vhost_reader_is_idle, vhost);
 	rt->n_readers = 1;
 	if (connected_fd >= 0) {
 		err = connect_front_end(vhost, connected_fd);

@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include "handover.h"
 #include "vu_device.h"
 
 #include "taploom/tap.h"
@@ -121,7 +122,7 @@ struct vhost {
 	size_t message_len;
 	int message_fds[VU_FDS_MAX];
 	unsigned int n_message_fds;
-	struct batch batches[MAX_SHARDS];
+	struct handover handover;
 
 	struct log_limit limit;
 	struct vu_slab *slabs; /* VU_SLABS for each queue from the guest */
@@ -157,6 +158,9 @@ void vu_tx_wake_all(struct vhost *vhost);
 /* vhost_reader.c: the thread runs what the port has; last: no other port is known to have
  * something. */
 void vhost_reader_turn(struct vhost *vhost, struct vu_port *port, bool last) ON_READER;
+/* Whether no batch of what was taken from any queue is under way; the argument is the struct vhost.
+ */
+bool vhost_reader_is_idle(const void *transport);
 /* Polls the rings for the time that --busy-poll says. Whether one had something. */
 bool vhost_reader_poll(struct vhost *vhost) ON_READER;
 

@@ -144,10 +144,8 @@ void control_wake_tx(struct control *c)
 	c->tx_wakes++;
 }
 
-/* An Ethernet frame with an IPv4 UDP datagram from the guest's port, or to another port with
- * dst_port. */
-static inline size_t make_udp(uint8_t *out, uint16_t port, uint16_t dst_port, size_t payload,
-			      uint8_t fill)
+/* An Ethernet and an IPv4 header for len bytes of a protocol. Returns the place behind them. */
+static inline uint8_t *make_ip(uint8_t *out, uint8_t proto, size_t len)
 {
 	static const uint8_t eth[ETH_HEADER_LEN] = { 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 9, 8, 0 };
 	static const uint8_t addrs[8] = { 10, 0, 2, 15, 192, 0, 2, 1 };
@@ -155,29 +153,48 @@ static inline size_t make_udp(uint8_t *out, uint16_t port, uint16_t dst_port, si
 	uint32_t sum = 0;
 
 	memcpy(out, eth, sizeof(eth));
-	memset(ip, 0, 28);
+	memset(ip, 0, 20);
 	ip[0] = 0x45;
-	store_be16(ip + 2, (uint16_t)(28 + payload));
+	store_be16(ip + 2, (uint16_t)(20 + len));
 	ip[8] = 64;
-	ip[9] = IPPROTO_UDP;
+	ip[9] = proto;
 	memcpy(ip + 12, addrs, sizeof(addrs));
 	for (int i = 0; i < 20; i += 2)
 		sum += load_be16(ip + i);
 	store_be16(ip + 10, (uint16_t) ~(sum % 65535));
-	store_be16(ip + 20, port);
-	store_be16(ip + 22, dst_port);
-	store_be16(ip + 24, (uint16_t)(8 + payload));
-	memset(ip + 28, fill, payload);
-	return ETH_HEADER_LEN + 28 + payload;
+	return ip + 20;
 }
 
-/* The same with its length before it, as on the stream. Returns the bytes written. */
+/* A frame with a UDP datagram. Returns its length. */
+static inline size_t make_udp(uint8_t *out, uint16_t port, uint16_t dst_port, size_t payload,
+			      uint8_t fill)
+{
+	uint8_t *udp = make_ip(out, IPPROTO_UDP, 8 + payload);
+
+	memset(udp, 0, 8);
+	store_be16(udp, port);
+	store_be16(udp + 2, dst_port);
+	store_be16(udp + 4, (uint16_t)(8 + payload));
+	memset(udp + 8, fill, payload);
+	return ETH_HEADER_LEN + 20 + 8 + payload;
+}
+
+#define WIRE_HEADERS 40 /* IPv4 and TCP */
+
+/* A TCP segment of the guest's port, with its length before it as on the stream. Returns the bytes
+ * written. */
 static inline size_t make_wire(uint8_t *out, uint16_t port, size_t payload)
 {
-	size_t len = make_udp(out + STREAM_PREFIX, port, 9, payload, (uint8_t)port);
+	uint8_t *tcp = make_ip(out + STREAM_PREFIX, IPPROTO_TCP, 20 + payload);
 
-	store_be32(out, (uint32_t)len);
-	return STREAM_PREFIX + len;
+	memset(tcp, 0, 20);
+	store_be16(tcp, port);
+	store_be16(tcp + 2, 9);
+	tcp[12] = 5 << 4;
+	tcp[13] = 0x10; /* ACK */
+	memset(tcp + 20, (uint8_t)port, payload);
+	store_be32(out, (uint32_t)(ETH_HEADER_LEN + WIRE_HEADERS + payload));
+	return STREAM_PREFIX + ETH_HEADER_LEN + WIRE_HEADERS + payload;
 }
 
 static inline void make_shards(void)

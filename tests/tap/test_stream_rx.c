@@ -78,11 +78,11 @@ static void a_frame_that_comes_byte_by_byte_is_whole(void **state)
 static void the_longest_frame_is_taken(void **state)
 {
 	(void)state;
-	guest_sends_frames(1, 1, 65535 - 28);
+	guest_sends_frames(1, 1, 65535 - WIRE_HEADERS);
 	turn();
 	drain(0);
 	assert_int_equal(rt.shards[0]->n_records, 1);
-	assert_int_equal(rt.shards[0]->records[0].payload_len, 65535 - 28);
+	assert_int_equal(rt.shards[0]->records[0].payload_len, 65535 - WIRE_HEADERS);
 }
 
 static void a_cut_frame_moves_to_another_slab_if_its_own_is_held(void **state)

@@ -631,10 +631,11 @@ static void run_events(struct world *w)
 }
 
 /* Every promise of a shard's memory that holds between turns. */
-static void check_shard(struct world *w, const struct shard *shard)
+static void check_shard(struct world *w, struct shard *shard)
 {
-	const struct pool *pool = &shard->pool;
+	struct pool *pool = &shard->pool;
 
+	pool_collect(pool); /* of a flow that was here before */
 	/* With a socket that refuses what it said it had room for, and a pool that has none,
 	 * nothing can be kept; the guest sends it again. */
 	if (world_drops(w, DROP_TCP_IN_WINDOW) &&
@@ -651,7 +652,7 @@ static void check_shard(struct world *w, const struct shard *shard)
 		world_fail(w, "a closed flow is still in a list");
 }
 
-/* The flow goes to the other shard, as part_with_flow() and adopt_flow() have it. */
+/* The flow goes to the other shard, as move_answer() and move_take() have it. */
 static void move_flow(struct world *w)
 {
 	struct shard *from = w->shard, *to = w->shards[w->shard == w->shards[0]];
@@ -670,6 +671,7 @@ static void move_flow(struct world *w)
 	wheel_advance(&to->wheel, to->now_us, &due);
 	w->shard = to;
 	list_append(&to->owned, &flow->owned);
+	tcp_join(to, flow);
 	sock_raise(&w->sock, 0); /* a new epoll reports present readiness */
 	shard_touch(to, flow);
 	world_note(w, "flow moves to shard %d", to == w->shards[1]);

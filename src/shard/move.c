@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Flows that change their shard. Frames of a flow of shard A come to shard B, as the guest's thread
+ * has changed its queue or the reader has moved a bucket. B hands them on, and after some in a row
+ * asks A for the flow. In the ring the question is behind the frames that went before it, and from
+ * then on B keeps the flow's frames. A has run what came first when it meets the question, and
+ * answers in any case: with the flow, whose frames B then runs itself, or with a refusal, and they
+ * go to A after all. So nobody waits, and no frame overtakes another.
+ *
+ * A flow brings what it has in the pool of A: the chunks go back there when they are empty.
+ */
+#include "shard_internal.h"
+
+#include <assert.h>
+#include <sys/epoll.h>
+
+#define ASK_AFTER_FRAMES 8	  /* in a row that came to another shard than the owner */
+#define MOVE_INTERVAL_US 1000000u /* at most one move per flow and second */
+#define ASK_INTERVAL_US	 100000u  /* at most one question, as each delays a few frames */
+
+static void push(struct shard *shard, unsigned int to, const struct batch *batch)
+{
+	struct shard *other = shard->rt->shards[to];
+	bool fits = ring_push(shard_ring(other, shard->rt->n_readers + shard->id), batch);
+
+	assert(fits); /* see ring.h */
+	(void)fits;
+	shard_wake(other, &shard->counters);
+}
+
+/* Whether there is room for what may wait. */
+static bool ring_has_time(const struct shard *shard, unsigned int to)
+{
+	return ring_used(shard_ring(shard->rt->shards[to], shard->rt->n_readers + shard->id)) <
+	       RING_SIZE / 2;
+}
+
+bool shard_give_flow(struct shard *shard, struct flow *flow, unsigned int owner)
+{
+	struct batch batch = { .kind = BATCH_GIVE, .flow = flow };
+
+	if (!ring_has_time(shard, owner))
+		return false;
+	if (flow->in_epoll)
+		epoll_ctl(shard->epoll_fd, EPOLL_CTL_DEL, flow->fd, NULL);
+	flow->in_epoll = false;
+	flow->adopted = false;
+	list_remove(&flow->touched);
+	list_remove(&flow->owned);
+	wheel_disarm(&shard->wheel, &flow->timer);
+	if (shard->last_flow == flow)
+		shard->last_flow = NULL;
+	flow->moved_us = shard->now_us;
+	/* Acquired by flow_owner(). */
+	atomic_store_explicit(&flow->owner, (uint16_t)owner, memory_order_release);
+	push(shard, owner, &batch);
+	return true;
+}
+
+/* The place of a flow that was asked for, or NULL. */
+static struct wanted *find_wanted(struct shard *shard, const struct flow *flow)
+{
+	for (unsigned int i = 0; i < WANTED; i++) {
+		if (shard->wanted[i].flow == flow)
+			return &shard->wanted[i];
+	}
+	return NULL;
+}
+
+bool move_keeps(struct shard *shard, struct frame *frame)
+{
+	struct wanted *wanted = shard->wanted;
+
+	if (!shard->n_wanted)
+		return false;
+	while (wanted < shard->wanted + WANTED &&
+	       (!wanted->flow || !flow_key_eq(&wanted->key, &frame->key)))
+		wanted++;
+	if (wanted == shard->wanted + WANTED)
+		return false;
+	frame->slab = shard->slab;
+	slab_get(frame->slab);
+	frame->next = NULL;
+	if (wanted->last)
+		wanted->last->next = frame;
+	else
+		wanted->first = frame;
+	wanted->last = frame;
+	count_add(&shard->counters, COUNT_FRAMES_HELD, 1);
+	return true;
+}
+
+/* Runs frames that were kept, one batch for each slab. */
+static void run_kept(struct shard *shard, struct frame *frame)
+{
+	while (frame) {
+		struct batch batch = { .slab = frame->slab };
+		struct frame *next;
+
+		for (; frame && frame->slab == batch.slab; frame = next) {
+			next = frame->next;
+			batch_add(&batch, frame);
+		}
+		shard_run_frames(shard, &batch);
+		for (uint32_t i = 0; i < batch.n_frames; i++)
+			slab_put(batch.slab);
+	}
+}
+
+/* The answer is here: what was kept goes its way. */
+static void end_waiting(struct shard *shard, const struct flow *flow)
+{
+	struct wanted *wanted = find_wanted(shard, flow);
+	struct frame *kept;
+
+	if (!wanted)
+		return;
+	kept = wanted->first;
+	*wanted = (struct wanted){ 0 };
+	shard->n_wanted--;
+	/* A refusal must not lead to a question at once. */
+	run_kept(shard, kept);
+	atomic_fetch_sub_explicit(&shard->rt->moving, 1, memory_order_release);
+}
+
+/* Whether there is a place, and room for what the flow was promised where it is. */
+static bool can_ask(struct shard *shard, const struct flow *flow, unsigned int owner)
+{
+	return shard->n_wanted < WANTED && !find_wanted(shard, flow) &&
+	       pool_unpromised(&shard->pool) >= (uint64_t)shard->pool.n_chunks * POOL_DATA / 2 &&
+	       ring_has_time(shard, owner);
+}
+
+static void ask(struct shard *shard, const struct flow *flow, unsigned int owner)
+{
+	struct wanted *wanted = find_wanted(shard, NULL);
+	struct batch batch = { .kind = BATCH_ASK,
+			       .flow = (struct flow *)flow,
+			       .hash = flow->hash,
+			       .from = (uint16_t)shard->id };
+
+	*wanted = (struct wanted){ .flow = flow, .key = flow->key };
+	shard->n_wanted++;
+	/* Before the reader can find that no frame is under way: see handover_settle(). */
+	atomic_fetch_add_explicit(&shard->rt->moving, 1, memory_order_relaxed);
+	shard_push_forwarded(shard); /* what came before goes before */
+	push(shard, owner, &batch);
+}
+
+void move_hand_on(struct shard *shard, struct flow *flow, struct frame *frame, unsigned int owner)
+{
+	/* Flows of one bucket must not meet in one place. */
+	struct stranger *stranger = &shard->strangers[flow->hash / STEERING_BUCKETS % STRANGERS];
+
+	shard_forward(shard, frame, owner);
+	/* What another shard has handed to us is that one's to count. */
+	if (shard->foreign)
+		return;
+	if (stranger->flow != flow)
+		*stranger = (struct stranger){ .flow = flow };
+	if (++stranger->frames < ASK_AFTER_FRAMES ||
+	    shard->now_us - stranger->asked_us < ASK_INTERVAL_US || !can_ask(shard, flow, owner))
+		return;
+	stranger->frames = 0;
+	stranger->asked_us = shard->now_us;
+	ask(shard, flow, owner);
+}
+
+/* A TCP flow that was accepted, or moved. */
+static void adopt(struct shard *shard, struct flow *flow)
+{
+	shard_own(shard, flow);
+	if (!flow->fresh) {
+		count_add(&shard->counters, COUNT_FLOWS_MOVED, 1);
+		tcp_join(shard, flow);
+	}
+	if (shard_watch(shard, flow)) {
+		count_drop(&shard->counters, DROP_SOCKET);
+		tcp_abort(shard, flow, true);
+		return;
+	}
+	if (flow->fresh) {
+		flow->fresh = false;
+		tcp_open_host(shard, flow);
+	} else {
+		shard_touch(shard, flow);
+	}
+}
+
+void move_take(struct shard *shard, struct flow *flow)
+{
+	if (flow->key.proto == FLOW_SPLICE)
+		splice_adopt(shard, flow);
+	else
+		adopt(shard, flow);
+	end_waiting(shard, flow);
+}
+
+/* Whether the flow can be given as it stands: open, all of it said, not moved a moment ago. */
+static bool may_part(struct shard *shard, struct flow *flow, unsigned int to)
+{
+	if (flow_owner(flow) != shard->id || flow->closed || !flow->adopted ||
+	    flow->key.proto != FLOW_TCP || !ring_has_time(shard, to))
+		return false;
+	if (shard->now_us - flow->moved_us < MOVE_INTERVAL_US || !tcp_may_move(&flow->tcp))
+		return false;
+	return shard_run_flow(shard, flow) && !flow->closed && tcp_may_move(&flow->tcp) &&
+	       tx_flush(shard->tx);
+}
+
+void move_answer(struct shard *shard, struct flow *flow, uint32_t hash, unsigned int to)
+{
+	struct batch deny = { .kind = BATCH_DENY, .flow = flow };
+
+	/* The entry may have been freed since, or be another flow. */
+	if (!flow_is_published(shard->rt, flow, hash) || !may_part(shard, flow, to)) {
+		push(shard, to, &deny);
+		return;
+	}
+	tcp_leave(shard, flow);
+	shard_give_flow(shard, flow, to);
+}
+
+void move_denied(struct shard *shard, const struct flow *flow)
+{
+	end_waiting(shard, flow);
+}
