@@ -1,0 +1,127 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+# labels: net
+# timeout: 300
+"""Load is spread over the shards, whatever the ports of the connections: buckets move, and nothing is lost by it."""
+import hashlib
+import os
+import sys
+import threading
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
+from joined import Joined
+from netns import FAR4
+from nsguest import NsGuest
+from suite import main, test, wait_for
+from topology import parse_counters
+
+SHARDS = 4
+UPLOADS = 4
+BLOCK = bytes(range(256)) * 256
+MUCH = 1 << 20  # bytes by which a shard shows that it is at work
+
+
+class Upload:
+    """Blocks go from the guest to the remote host until told to stop; then both ends compare what went through."""
+
+    def __init__(self, client, peer):
+        self.client, self.peer = client, peer
+        for sock in (self.client, self.peer):
+            sock.settimeout(30)
+        self.sent, self.received = hashlib.sha256(), hashlib.sha256()
+        self.stop = threading.Event()
+        self.threads = [threading.Thread(target=t) for t in (self._send, self._receive)]
+        for thread in self.threads:
+            thread.start()
+
+    def _send(self):
+        n = 0
+        while not self.stop.is_set():
+            block = n.to_bytes(8, "big") + BLOCK
+            self.client.sendall(block)
+            self.sent.update(block)
+            n += 1
+        self.client.shutdown(1)
+
+    def _receive(self):
+        while True:
+            data = self.peer.recv(1 << 16)
+            if not data:
+                break
+            self.received.update(data)
+
+    def end(self):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+        self.client.close()
+        self.peer.close()
+        assert self.sent.digest() == self.received.digest(), "what arrived is not what was sent"
+
+
+def columns(daemon):
+    """{counter: {thread: value}} of the latest table."""
+    daemon.counters()
+    return parse_counters(daemon.log())
+
+
+def by_shard(daemon, counter):
+    row = columns(daemon).get(counter, {})
+    return [row.get("shard%d" % i, 0) for i in range(SHARDS)]
+
+
+def uploads_on_one_shard(guest_ns, server, daemon):
+    """As many connections as it takes for one shard to have UPLOADS of them; those."""
+    spread = [[] for _ in range(SHARDS)]
+    while max(map(len, spread)) < UPLOADS:
+        before = by_shard(daemon, "flows-opened")
+        client = guest_ns.tcp_client(*server.getsockname())
+        pair = client, server.accept()[0]
+        after = by_shard(daemon, "flows-opened")
+        spread[[a - b for a, b in zip(after, before)].index(1)].append(pair)
+    chosen = max(spread, key=len)
+    for pair in (p for pairs in spread if pairs is not chosen for p in pairs):
+        for sock in pair:
+            sock.close()
+    return chosen
+
+
+def at_work(daemon, last):
+    """How many shards have given bytes to sockets since the last call."""
+    now = by_shard(daemon, "tcp-rx-bytes")
+    n = sum(a - b > MUCH for a, b in zip(now, last))
+    last[:] = now
+    return n
+
+
+def load_is_spread(case, guest_ns, daemon):
+    server = case.net.remote.tcp_server(FAR4)
+    server.settimeout(10)
+    uploads = [Upload(*pair) for pair in uploads_on_one_shard(guest_ns, server, daemon)]
+    last = by_shard(daemon, "tcp-rx-bytes")
+    try:
+        wait_for(lambda: at_work(daemon, last) >= 2, "two shards are at work", 60)
+    finally:
+        for upload in uploads:
+            upload.end()
+    table = columns(daemon)
+    assert table["buckets-moved"]["total"] > 0
+    assert table["flows-moved"]["total"] > 0
+    for counter in "drop-tcp-in-window", "drop-ring-full", "drop-no-flow":
+        assert counter not in table, "%s: %s" % (counter, table[counter])
+
+
+@test
+def four_uploads_of_a_machine_load_two_shards_whatever_their_ports(case):
+    daemon = case.start("--shards", SHARDS)
+    load_is_spread(case, Joined(case).configure().ns, daemon)
+
+
+@test
+def four_uploads_of_a_namespace_with_one_queue_load_two_shards_whatever_their_ports(case):
+    guest = NsGuest(case, "--shards", SHARDS, "--queues", 1)
+    load_is_spread(case, guest.ns, guest.daemon)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
