@@ -392,9 +392,11 @@ TAKE(repair_path)
 
 TAKE(conf_path)
 {
-	(void)row;
-	(void)value;
-	return refuse(o, "is not in this build: give ports at start, with -t and -u");
+	fprintf(stderr,
+		"%s: --conf-path %s has no effect in this build: ports are those given at start, "
+		"with -t and -u\n",
+		o->config->program, value);
+	return take_string(o, row, value);
 }
 
 /* A bare name is one of ip-netns(8). */

@@ -40,5 +40,5 @@ TAKE(search);
 TAKE(ports);
 TAKE(fd);
 TAKE(repair_path); /* refused but for none: migration is not there */
-TAKE(conf_path);   /* refused: changes at run time are not there */
+TAKE(conf_path);   /* noted: changes at run time are not there */
 TAKE(netns);

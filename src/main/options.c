@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define ROW(section_, letter_, name_, argument_, modes_, check_, field_, low_, high_, help_)       \
 	{                                                                                          \
@@ -28,7 +29,13 @@
 
 const struct option_row option_rows[] = { OPTIONS(ROW) };
 
-#define N_ROWS	  (sizeof(option_rows) / sizeof(option_rows[0]))
+#define N_ROWS (sizeof(option_rows) / sizeof(option_rows[0]))
+/*
+ * -c is --conf-path with a path, and --config-net without: both have been in use. A path is what
+ * has a slash and is no program that could be executed.
+ */
+#define TWO_MEANINGS 'c'
+
 #define LONG_ONLY 256 /* getopt's value for row 0's long form; letters are below */
 
 const unsigned int n_option_rows = N_ROWS;
@@ -53,7 +60,7 @@ struct parse {
 	struct options options;
 	bool given[N_ROWS];
 	struct option longs[N_ROWS + 1];
-	char letters[2 * N_ROWS + 2];
+	char letters[2 * N_ROWS + 3];
 };
 
 /*
@@ -85,6 +92,8 @@ static void parse_init(struct parse *p)
 		*at++ = row->letter;
 		if (row->argument)
 			*at++ = ':';
+		if (row->letter == TWO_MEANINGS)
+			*at++ = ':'; /* what follows decides: see resolve_letter() */
 	}
 	*at = '\0';
 }
@@ -97,6 +106,28 @@ static unsigned int row_of(int opt)
 		if (option_rows[i].letter == opt)
 			return i;
 	return N_ROWS;
+}
+
+static bool is_socket_path(const char *text)
+{
+	struct stat st;
+
+	return text && text[0] != '-' && strchr(text, '/') &&
+	       (stat(text, &st) != 0 || S_ISSOCK(st.st_mode));
+}
+
+/* Decides on a letter that has two meanings; optarg and optind are getopt's. */
+static unsigned int resolve_letter(unsigned int i, int argc, char **argv)
+{
+	if (optarg)
+		return i;
+	if (optind < argc && is_socket_path(argv[optind])) {
+		optarg = argv[optind++];
+		return i;
+	}
+	for (i = 0; strcmp(option_rows[i].name, "config-net") != 0;)
+		i++;
+	return i;
 }
 
 static bool was_given(const struct parse *p, const char *name)
@@ -149,6 +180,8 @@ static bool parse_options(struct parse *p, int argc, char **argv)
 				o->config->program, o->config->program);
 			return false;
 		}
+		if (opt == TWO_MEANINGS)
+			i = resolve_letter(i, argc, argv);
 		p->given[i] = true;
 		if (!option_rows[i].take(o, &option_rows[i], optarg)) {
 			complain(o->config, "--%s %s: %s", option_rows[i].name, optarg, o->error);

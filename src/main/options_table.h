@@ -42,7 +42,7 @@
 	X(GENERAL, 0, "runas", "USER[:GROUP]", ANY, string, runas, 0, 0,                           \
 	  "names or numbers to run as; default nobody if started as root, 0 stays root")           \
 	X(GENERAL, 'c', "conf-path", "PATH", ANY, conf_path, conf_path, 0, 0,                      \
-	  "control socket for changes at run time; not in this build")                             \
+	  "control socket for changes at run time: no effect in this build")                       \
 	/* Threads and memory */                                                                   \
 	X(THREADS, 0, "shards", "N", ANY, unsigned, shards, 1, MAX_SHARDS,                         \
 	  "data plane threads; default by the CPUs that may be used, at most 8")                   \

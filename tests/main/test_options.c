@@ -167,8 +167,6 @@ static struct refusal {
 	{ "an empty path is refused", "passt -s= -P ", "--pid : is empty" },
 	{ "a helper for migration is not in this build", "passt --repair-path /tmp/x",
 	  "not in this build" },
-	{ "a control socket is not in this build", "pasta -c /tmp/x",
-	  "--conf-path /tmp/x: is not in this build" },
 	{ "a name and a command is refused", "pasta --netns x true",
 	  "/run/netns/x and the command 'true'" },
 	{ "a name and a process is refused", "pasta --netns x 12", "the process '12'" },
@@ -282,6 +280,26 @@ static void podman_is_understood(void **state)
 	assert_string_equal(config.netns, "/run/user/ns");
 	assert_true(config.netns_only);
 	assert_true(config.no_map_gw);
+}
+
+/* Both have been in use: Podman's control socket, and short for --config-net. */
+static void minus_c_has_two_meanings(void **state)
+{
+	(void)state;
+	accept_line("pasta --config-net -P /run/x/pid -c /run/x/no-such.sock --netns /run/user/ns");
+	assert_string_equal(config.conf_path, "/run/x/no-such.sock");
+	assert_non_null(strstr(said, "no effect in this build"));
+	accept_line("pasta -c");
+	assert_true(config.config_net);
+	accept_line("pasta -c 4711");
+	assert_true(config.config_net);
+	assert_int_equal(config.netns_pid, 4711);
+	accept_line("pasta -c -q -- true");
+	assert_true(config.config_net && config.quiet && config.command);
+	accept_line("pasta -c /bin/sh -c true");
+	assert_true(config.config_net);
+	assert_string_equal(config.command[0], "/bin/sh");
+	assert_string_equal(config.conf_path, "");
 }
 
 static void rootlesskit_is_understood(void **state)
@@ -485,6 +503,7 @@ int main(void)
 		cmocka_unit_test(libvirt_is_understood),
 		cmocka_unit_test(qemu_is_understood),
 		cmocka_unit_test(podman_is_understood),
+		cmocka_unit_test(minus_c_has_two_meanings),
 		cmocka_unit_test(rootlesskit_is_understood),
 		cmocka_unit_test(a_command_keeps_its_own_options),
 		cmocka_unit_test(a_number_alone_is_a_process),
