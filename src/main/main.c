@@ -9,6 +9,7 @@
 #include "daemon.h"
 #include "forward.h"
 #include "guest_side.h"
+#include "keeper.h"
 #include "log.h"
 #include "namespace_mode.h"
 #include "network.h"
@@ -27,6 +28,7 @@
 struct program {
 	struct config *config;
 	struct daemon daemon;
+	struct keeper keeper;
 	struct guest_side side;
 	struct namespace_mode ns;
 	struct runtime rt;
@@ -73,6 +75,19 @@ static bool in_namespace(const struct program *program)
 	return program->config->mode == MODE_NAMESPACE;
 }
 
+/* Somebody must remain who may remove the socket, and what a failed start leaves. */
+static int keep_removable(struct program *program)
+{
+	struct owned_file *const files[] = { &program->side.socket, &program->daemon.pid_path };
+	uid_t uid;
+	gid_t gid;
+	int changes = privileges_user(program->config->runas, &uid, &gid);
+
+	if (changes <= 0 || in_namespace(program))
+		return changes < 0 ? changes : 0;
+	return keeper_start(&program->keeper, files, sizeof(files) / sizeof(files[0]), uid, gid);
+}
+
 /* What is opened with the rights that the program was started with. */
 static int open_first(struct program *program)
 {
@@ -82,6 +97,7 @@ static int open_first(struct program *program)
 
 	if (!error && in_namespace(program))
 		error = namespace_open(&program->ns, &program->rt, &program->network);
+	error = error ? error : keep_removable(program);
 	error = error ? error : privileges_change_user(program->config->runas, keep);
 	/* It enters the namespace, for which no other thread needs a right. */
 	if (!error && in_namespace(program))
@@ -149,6 +165,7 @@ static int run(struct program *program)
 	int status = 1;
 
 	raise_limits();
+	keeper_init(&program->keeper);
 	if (daemon_start(&program->daemon, program->config))
 		return 1;
 	rcu_register_thread();
@@ -159,6 +176,7 @@ static int run(struct program *program)
 		status = program->ns.status;
 	rcu_unregister_thread();
 	daemon_end(&program->daemon);
+	keeper_stop(&program->keeper);
 	return status;
 }
 

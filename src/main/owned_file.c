@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -33,6 +34,7 @@ int owned_file_note(struct owned_file *file, const char *path)
 	if (strlen(name) >= sizeof(file->name))
 		return -ENAMETOOLONG;
 	strcpy(file->name, name);
+	file->keeper_fd = -1;
 	file->dir_fd = open_dir_of(path, slash);
 	if (file->dir_fd < 0)
 		return -errno;
@@ -46,19 +48,36 @@ int owned_file_note(struct owned_file *file, const char *path)
 	return 0;
 }
 
-int owned_file_remove(struct owned_file *file)
+static int remove_it(const struct owned_file *file)
 {
 	struct stat st;
-	int result = 0;
+
+	if (fstatat(file->dir_fd, file->name, &st, AT_SYMLINK_NOFOLLOW))
+		return -errno;
+	if (st.st_dev != file->dev || st.st_ino != file->ino)
+		return -ESTALE;
+	return unlinkat(file->dir_fd, file->name, 0) ? -errno : 0;
+}
+
+static int ask_keeper(const struct owned_file *file)
+{
+	uint8_t refused = 1;
+
+	if (send(file->keeper_fd, &file->keeper_index, 1, MSG_NOSIGNAL) != 1 ||
+	    recv(file->keeper_fd, &refused, 1, 0) != 1)
+		return -EACCES;
+	return refused ? -EACCES : 0;
+}
+
+int owned_file_remove(struct owned_file *file)
+{
+	int result;
 
 	if (file->dir_fd < 0)
 		return 0;
-	if (fstatat(file->dir_fd, file->name, &st, AT_SYMLINK_NOFOLLOW))
-		result = -errno;
-	else if (st.st_dev != file->dev || st.st_ino != file->ino)
-		result = -ESTALE;
-	else if (unlinkat(file->dir_fd, file->name, 0))
-		result = -errno;
+	result = remove_it(file);
+	if ((result == -EACCES || result == -EPERM) && file->keeper_fd >= 0)
+		result = ask_keeper(file);
 	owned_file_forget(file);
 	return result;
 }

@@ -7,12 +7,15 @@
 #pragma once
 
 #include <limits.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 struct owned_file {
 	int dir_fd; /* owned; -1: no file */
 	dev_t dev;
 	ino_t ino;
+	int keeper_fd; /* borrowed: who removes it where we may not, by this number; -1: nobody */
+	uint8_t keeper_index;
 	char name[NAME_MAX + 1]; /* in that directory */
 };
 
@@ -20,6 +23,7 @@ struct owned_file {
 static inline void owned_file_init(struct owned_file *file)
 {
 	file->dir_fd = -1;
+	file->keeper_fd = -1;
 }
 
 /* Remembers the file that is at path now. 0 or -errno. */

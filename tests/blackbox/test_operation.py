@@ -82,6 +82,52 @@ def sigterm_removes_the_socket_and_leaves_the_pid_file(case):
     assert os.path.exists(case.path("pid")), "the PID file is gone"
 
 
+def keepers(pid):
+    """The processes that keep the right to remove a daemon's files."""
+    out = subprocess.run(("ps", "-o", "pid=,comm=", "--ppid", str(pid)), capture_output=True, text=True).stdout
+    return [int(line.split()[0]) for line in out.splitlines() if line.split()[1] == "keeper"]
+
+
+@rows(("in a folder that is root's alone the socket is removed", 0o700),
+      ("in a folder that others may only read the socket is removed", 0o755))
+def _(case, mode):
+    os.chmod(case.dir, mode)
+    _, pid, path = background(case)
+    keeper, = keepers(pid)
+    with open("/proc/%d/status" % keeper) as file:
+        assert int(re.search(r"CapEff:\s+([0-9a-f]+)", file.read()).group(1), 16) == 1 << 1 | 1 << 3
+    kept = [os.readlink("/proc/%d/fd/%s" % (keeper, fd)) for fd in os.listdir("/proc/%d/fd" % keeper)]
+    assert set(name for name in kept if not name.startswith("socket:")) <= {"/dev/null", case.dir}, kept
+    end(pid)
+    assert not os.path.exists(path), "the socket stayed"
+    assert not os.path.exists("/proc/%d" % keeper)
+
+
+@rows(("a failed start in root's folder leaves nothing", ()), ("a failed start in the foreground neither", ("-f",)))
+def _(case, options):
+    taken = case.net.host.tcp_server("0.0.0.0", 4444)
+    os.chmod(case.dir, 0o700)
+    done = case.run("-q", "-s", case.path("s"), "-P", case.pid_file(), "-t", "4444", *options)
+    assert done.returncode == 1 and os.listdir(case.dir) == [], (done.stderr, os.listdir(case.dir))
+    taken.close()
+
+
+@test
+def who_keeps_the_right_to_remove_ends_with_a_daemon_that_is_killed(case):
+    os.chmod(case.dir, 0o700)
+    _, pid, _ = background(case)
+    keeper, = keepers(pid)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: gone(keeper), "it ends")
+
+
+@test
+def in_a_folder_of_all_nobody_keeps_a_right(case):
+    _, pid, _ = background(case)
+    assert not keepers(pid)
+    end(pid)
+
+
 @test
 def a_socket_that_is_another_daemons_by_now_is_left_alone(case):
     daemon = case.start()
