@@ -58,6 +58,22 @@ def stream_device(path):
             "-device", f"virtio-net-pci,netdev=net0,mac={MAC}"]
 
 
+def vhost_user_device(path, pairs, memory_mib, options=""):
+    """
+    QEMU options for a card with queue pairs by vhost-user, and for the guest's memory, which is shared.
+
+    options: further ones of the device. QEMU 7.2 crashes with MSI-X and vhost-user under TCG: no vectors there.
+    """
+    vectors = 2 * pairs + 2 if accelerator() == "kvm" else 0
+    card = f"virtio-net-pci,netdev=net0,mac={MAC},vectors={vectors},mq={'on' if pairs > 1 else 'off'}"
+    return ["-smp", str(pairs),
+            "-object", f"memory-backend-memfd,id=mem,size={memory_mib}M,share=on",
+            "-numa", "node,memdev=mem",
+            "-chardev", f"socket,id=chr0,path={path},reconnect=1",
+            "-netdev", f"vhost-user,id=net0,chardev=chr0,queues={pairs}",
+            "-device", card + ("," + options if options else "")]
+
+
 def settings(net, size=100_000_000, mtu=65520, checks=""):
     """What checks.sh must know about a topology."""
     return {
