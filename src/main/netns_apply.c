@@ -5,9 +5,12 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_addr.h>
 #include <linux/rtnetlink.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define LO_IFINDEX	   1	/* in every network namespace */
 #define TX_QUEUE_LEN	   8000 /* frames: no small window's worth, see docs/namespace.md */
@@ -125,6 +128,21 @@ static int no_own_link_local(struct apply *a)
 	mnl_attr_nest_end(msg, inet6);
 	mnl_attr_nest_end(msg, spec);
 	return nl_talk(&a->nl, msg);
+}
+
+/* Our own advertisements would give the namespace an address beside those of the host. */
+static int no_advertisements(struct apply *a)
+{
+	char path[64 + IFNAMSIZ];
+	int fd, error;
+
+	snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/accept_ra", a->plan->ifname);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	error = write(fd, "0", 1) == 1 ? 0 : -errno;
+	close(fd);
+	return error;
 }
 
 static int talk_addr(struct apply *a, uint16_t type, unsigned int flags_of_request,
@@ -275,6 +293,7 @@ static const struct step {
 	{ set_queue_len, ALWAYS, true, "raise the tap device's transmit queue" },
 	{ set_mtu, CONFIGURE, false, "set the tap device's MTU" },
 	{ no_own_link_local, CONFIGURE_IP6, true, "choose the tap device's link-local address" },
+	{ no_advertisements, CONFIGURE_IP6, true, "refuse router advertisements" },
 	{ device_up, CONFIGURE, false, "bring the tap device up" },
 	{ add_link_local, CONFIGURE_IP6, true, "add a link-local address" },
 	{ add_addrs, CONFIGURE, false, "add an address" },
