@@ -5,14 +5,15 @@
 """Load is spread over the shards, whatever the ports of the connections: buckets move, and nothing is lost by it."""
 import hashlib
 import os
+import subprocess
 import sys
 import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from joined import Joined
-from netns import FAR4
+from joined import Joined, start
+from netns import FAR4, GW4, HOST4
 from nsguest import NsGuest
-from suite import main, test, wait_for
+from suite import Options, Skip, main, test, wait_for
 from topology import parse_counters
 
 SHARDS = 4
@@ -121,6 +122,24 @@ def four_uploads_of_a_machine_load_two_shards_whatever_their_ports(case):
 def four_uploads_of_a_namespace_with_one_queue_load_two_shards_whatever_their_ports(case):
     guest = NsGuest(case, "--shards", SHARDS, "--queues", 1)
     load_is_spread(case, guest.ns, guest.daemon)
+
+
+@test
+def uploads_of_a_guest_with_one_queue_pair_load_two_shards(case):
+    load, guest = (os.path.join(os.path.dirname(Options.taploom), "perf", name) for name in ("taploom-load", "taploom-vuload"))
+    if not (os.access(load, os.X_OK) and os.access(guest, os.X_OK)):
+        raise Skip("the load generators are not built")
+    daemon = case.start("--shards", SHARDS, "--vhost-user")
+    server = start(case, case.net.remote, load, "bulk", "-l", "-p", "7001", "-r", "-V", "-n", "16", stderr=subprocess.PIPE, text=True)
+    assert server.stderr.readline() == "listening\n"
+    result = subprocess.run(case.net.host.command(guest, "bulk", "-U", daemon.socket, "-a", HOST4, "-g", GW4, "-c", FAR4,
+                                                  "-p", "7001", "-s", "-n", "16", "-q", "1", "-t", "3"),
+                            stdout=subprocess.PIPE, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout
+    table = columns(daemon)
+    assert sum(table["tcp-rx-bytes"]["shard%d" % i] > MUCH for i in range(SHARDS)) >= 2, table["tcp-rx-bytes"]
+    for counter in "drop-tcp-in-window", "drop-ring-full":
+        assert counter not in table, "%s: %s" % (counter, table[counter])
 
 
 if __name__ == "__main__":

@@ -93,6 +93,37 @@ static void promises_lower_what_is_free(void **state)
 	assert_int_equal(pool_unpromised(&pool), 0);
 }
 
+static void a_chunk_given_back_elsewhere_comes_home(void **state)
+{
+	struct pool other;
+	struct chunk *c = pool_take(&pool), *d = pool_take(&pool);
+
+	(void)state;
+	assert_int_equal(pool_init(&other, 2 * POOL_CHUNK), 0);
+	pool_give(&other, c);
+	pool_give(&other, d);
+	assert_int_equal(other.n_used, 0);
+	assert_int_equal(pool.n_used, 2); /* until it looks */
+	pool_collect(&pool);
+	assert_int_equal(pool.n_used, 0);
+	pool_free(&other);
+}
+
+static void the_last_chunk_may_be_one_that_came_home(void **state)
+{
+	struct pool other;
+	struct chunk *c[4];
+
+	(void)state;
+	assert_int_equal(pool_init(&other, POOL_CHUNK), 0);
+	for (unsigned int i = 0; i < 4; i++)
+		c[i] = pool_take(&pool);
+	pool_give(&other, c[2]);
+	assert_ptr_equal(pool_take(&pool), c[2]);
+	assert_null(pool_take(&pool));
+	pool_free(&other);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -102,6 +133,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_was_given_back_is_taken_first, make, unmake),
 		cmocka_unit_test_setup_teardown(giving_takes_out_of_the_owners_list, make, unmake),
 		cmocka_unit_test_setup_teardown(promises_lower_what_is_free, make, unmake),
+		cmocka_unit_test_setup_teardown(a_chunk_given_back_elsewhere_comes_home, make,
+						unmake),
+		cmocka_unit_test_setup_teardown(the_last_chunk_may_be_one_that_came_home, make,
+						unmake),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
