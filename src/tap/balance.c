@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "balance.h"
 
-#define MOVES_MAX 8u		      /* in one look */
+#define MOVES_MAX 64u		      /* in one look */
 #define FORGET_US (128u * 1000000ull) /* after which a bucket's moves don't count any more */
 #define LONG_AGO  16u		      /* periods: older means say nothing */
 
@@ -41,12 +41,12 @@ static uint64_t busier_after(uint64_t from, uint64_t to, uint64_t load)
 	return from - load > to + load ? from - load : to + load;
 }
 
-/* The bucket of the busier shard whose move helps most; STEERING_BUCKETS: none is worth it. */
+/* The bucket of the busier shard whose move helps most; STEERING_BUCKETS: none does. */
 static unsigned int best_bucket(const struct balance *balance, const uint8_t *table,
 				const uint64_t *loads, unsigned int from, unsigned int to,
 				uint64_t now_us)
 {
-	uint64_t least = loads[from] - loads[from] / 8 + 1;
+	uint64_t least = loads[from];
 	unsigned int best = STEERING_BUCKETS;
 
 	for (unsigned int b = 0; b < STEERING_BUCKETS; b++) {
@@ -72,19 +72,31 @@ static void add_up(const struct balance *balance, const uint8_t *table, uint64_t
 		loads[table[b]] += balance->mean[b];
 }
 
+static unsigned int busiest(const uint64_t *loads, unsigned int n_shards)
+{
+	unsigned int at = 0;
+
+	for (unsigned int i = 1; i < n_shards; i++)
+		at = loads[i] > loads[at] ? i : at;
+	return at;
+}
+
+static unsigned int least_busy(const uint64_t *loads, unsigned int n_shards)
+{
+	unsigned int at = 0;
+
+	for (unsigned int i = 1; i < n_shards; i++)
+		at = loads[i] < loads[at] ? i : at;
+	return at;
+}
+
 /* Moves one bucket. False: nothing helps. */
 static bool move_one(const struct balance *balance, uint8_t *table, uint64_t *loads,
 		     unsigned int n_shards, uint64_t now_us)
 {
-	unsigned int from = 0, to = 0, bucket;
+	unsigned int from = busiest(loads, n_shards), to = least_busy(loads, n_shards);
+	unsigned int bucket = best_bucket(balance, table, loads, from, to, now_us);
 
-	for (unsigned int i = 1; i < n_shards; i++) {
-		from = loads[i] > loads[from] ? i : from;
-		to = loads[i] < loads[to] ? i : to;
-	}
-	if (loads[from] < BALANCE_LEAST)
-		return false;
-	bucket = best_bucket(balance, table, loads, from, to, now_us);
 	if (bucket == STEERING_BUCKETS)
 		return false;
 	loads[from] -= balance->mean[bucket];
@@ -96,13 +108,22 @@ static bool move_one(const struct balance *balance, uint8_t *table, uint64_t *lo
 unsigned int balance_look(struct balance *balance, uint8_t *table, unsigned int n_shards,
 			  uint64_t now_us)
 {
-	uint64_t loads[MAX_SHARDS];
+	uint64_t loads[MAX_SHARDS], most;
+	uint8_t better[STEERING_BUCKETS];
 	unsigned int n = 0;
 
 	take_all_in(balance, now_us);
 	add_up(balance, table, loads, n_shards);
-	while (n < MOVES_MAX && move_one(balance, table, loads, n_shards, now_us))
+	most = loads[busiest(loads, n_shards)];
+	if (most < BALANCE_LEAST)
+		return 0;
+	memcpy(better, table, sizeof(better));
+	while (n < MOVES_MAX && move_one(balance, better, loads, n_shards, now_us))
 		n++;
+	/* Less is not worth a move: it may be chance. */
+	if (loads[busiest(loads, n_shards)] > most - most / 8)
+		return 0;
+	memcpy(table, better, sizeof(better));
 	return n;
 }
 

@@ -2,8 +2,8 @@
 /*
  * Which buckets of the steering table should go to another shard. A reader notes what it steers;
  * now and then the means of the last looks are compared, and the busiest shard's buckets are given
- * to the least busy one, as long as that makes the busier of the two clearly less so. Only TCP
- * moves: what else there is counts as its shard's fixed load. Pure but for its own struct.
+ * to the least busy one, if that makes the busiest clearly less so. Only TCP moves: what else there
+ * is counts as its shard's fixed load. Pure but for its own struct.
  */
 #pragma once
 

@@ -105,6 +105,22 @@ static void a_shard_that_is_busy_with_what_cannot_move_sheds_the_rest(void **sta
 	assert_int_not_equal(table[4], 0);
 }
 
+static void many_small_buckets_and_a_busy_one_part(void **state)
+{
+	unsigned int left = 0;
+
+	(void)state;
+	for (unsigned int i = 0; i < 8; i++) {
+		load(0, BUSY);
+		for (unsigned int b = SHARDS; b < STEERING_BUCKETS; b += SHARDS)
+			load(b, BUSY / 64);
+		look();
+	}
+	for (unsigned int b = SHARDS; b < STEERING_BUCKETS; b += SHARDS)
+		left += table[b] == table[0];
+	assert_in_range(left, 0, 8);
+}
+
 static void loads_that_change_about_move_each_bucket_rarely(void **state)
 {
 	unsigned int n = 0;
@@ -137,6 +153,7 @@ int main(void)
 		cmocka_unit_test_setup(little_to_do_moves_nothing, setup),
 		cmocka_unit_test_setup(a_shard_that_is_busy_with_what_cannot_move_sheds_the_rest,
 				       setup),
+		cmocka_unit_test_setup(many_small_buckets_and_a_busy_one_part, setup),
 		cmocka_unit_test_setup(loads_that_change_about_move_each_bucket_rarely, setup),
 		cmocka_unit_test_setup(what_was_long_ago_does_not_count, setup),
 	};
