@@ -228,7 +228,8 @@ static uint32_t put_data(struct world *w, uint32_t seq, uint32_t len)
 	put(w, &s);
 	if (SEQ_GT(seq + len, g->snd_max))
 		g->snd_max = seq + len;
-	if (g->rto_at_us == NEVER)
+	/* What a probe left of the timer's time is not this segment's. */
+	if (g->rto_at_us == NEVER || (g->probed && seq == g->snd_una))
 		g->rto_at_us = w->shard->now_us + g->rto_us;
 	return len;
 }
