@@ -91,6 +91,10 @@ static void open_flow(struct shard *shard, struct frame *frame)
 		count_drop(&shard->counters, drop);
 		return;
 	}
+	if (!tcp_may_connect(shard)) {
+		count_drop(&shard->counters, DROP_CONNECT_CROWDED);
+		return;
+	}
 	tcp_recycle(shard);
 	flow = flow_take(shard, &frame->key, frame->hash);
 	if (!flow) {
@@ -108,8 +112,7 @@ static void open_flow(struct shard *shard, struct frame *frame)
 		return;
 	}
 	shard_own(shard, flow);
-	list_remove(&flow->owned);
-	list_append(&shard->connecting, &flow->owned);
+	tcp_connecting(shard, flow);
 	error = connect_socket(shard, flow, &dst);
 	if (error)
 		tcp_connected(shard, flow, error);

@@ -78,10 +78,11 @@ struct shard {
 	struct list flows_free; /* through touched */
 	struct list owned;	/* all flows of this owner, but for ... */
 	struct list
-		connecting;  /* ... those of the guest whose connect() is under way, oldest first */
-	struct list touched; /* flows to be run before this turn ends */
-	struct list again;   /* flows to be run with the next turn, without a wait */
-	struct list waiting; /* flows to be run when the guest's side has room */
+		connecting; /* ... those of the guest whose connect() is under way, oldest first */
+	uint32_t n_connecting;
+	struct list touched;   /* flows to be run before this turn ends */
+	struct list again;     /* flows to be run with the next turn, without a wait */
+	struct list waiting;   /* flows to be run when the guest's side has room */
 	struct list time_wait; /* TCP flows in that state, oldest first */
 	bool retry;	       /* some wait only for the batch to go out, of which nobody tells */
 	struct source_slot sources[2 * MAX_QUEUES];

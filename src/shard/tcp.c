@@ -92,6 +92,8 @@ static void close_flow(struct shard *shard, struct flow *flow)
 	if (flow->fd >= 0)
 		hostsock_close(flow->fd);
 	flow->fd = -1;
+	if (flow->tcp.state == TCPS_CONNECTING)
+		shard->n_connecting--;
 	flow_close(shard, flow);
 }
 
@@ -225,6 +227,7 @@ void tcp_connected(struct shard *shard, struct flow *flow, int error)
 	tcp->state_due_us = 0;
 	list_remove(&flow->owned);
 	list_append(&shard->owned, &flow->owned);
+	shard->n_connecting--;
 	tcp_window_init(shard, flow);
 	tcp->ts_recent_us = shard->now_us;
 	if (!send_syn(shard, flow))
@@ -450,6 +453,21 @@ bool tcp_may_move(const struct tcp *tcp)
 void tcp_leave(struct shard *shard, struct flow *flow)
 {
 	tcp_window_release(shard, flow);
+}
+
+void tcp_connecting(struct shard *shard, struct flow *flow)
+{
+	list_remove(&flow->owned);
+	list_append(&shard->connecting, &flow->owned);
+	shard->n_connecting++;
+}
+
+bool tcp_may_connect(struct shard *shard)
+{
+	uint32_t max = TCP_CONNECTING_MAX / shard->rt->n_shards;
+
+	return shard->n_connecting < max || tcp_drop_connecting(shard) ||
+	       shard->n_connecting < 2 * max;
 }
 
 bool tcp_drop_connecting(struct shard *shard)

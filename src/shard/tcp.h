@@ -222,6 +222,13 @@ void tcp_refuse(struct shard *shard, const struct frame *frame);
  * TIME_WAIT, or else longest for its connect(). */
 void tcp_recycle(struct shard *shard);
 
+/* Whether one more of the guest's attempts to connect may begin; the longest of them may end for
+ * it.
+ */
+bool tcp_may_connect(struct shard *shard);
+/* An attempt begins: the flow leaves the shard's owned ones for its connecting ones. */
+void tcp_connecting(struct shard *shard, struct flow *flow);
+
 /* Ends the attempt to connect that has lasted longest, without a word to the guest. False if none
  * has lasted for long. */
 bool tcp_drop_connecting(struct shard *shard);

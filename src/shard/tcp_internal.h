@@ -17,11 +17,14 @@
 #define TCP_RTO_FIRST_US 1000000u
 #define TCP_PTO_MIN_US                                                                             \
 	40000u /* a busy machine keeps a guest waiting for longer than a wire would */
-#define TCP_DELAYED_ACK_US   50000u /* what a guest may wait for a second segment */
-#define TCP_ACK_DELAY_US     1000u  /* ours: an answer on the way is worth so much patience */
-#define TCP_RETRIES	     15	    /* as Linux' tcp_retries2 */
-#define TCP_SYN_RETRIES	     6
-#define TCP_IDLE_US	     (7440ull * 1000000) /* RFC 5382 REQ-5: at least 2 h 4 min */
+#define TCP_DELAYED_ACK_US 50000u /* what a guest may wait for a second segment */
+#define TCP_ACK_DELAY_US   1000u  /* ours: an answer on the way is worth so much patience */
+#define TCP_RETRIES	   15	  /* as Linux' tcp_retries2 */
+#define TCP_SYN_RETRIES	   6
+#define TCP_IDLE_US	   (7440ull * 1000000) /* RFC 5382 REQ-5: at least 2 h 4 min */
+/* Attempts to connect at a time, of all shards. With more than half of the local ports in use
+ * towards one address, each connect() searches them one by one: a millisecond and more. */
+#define TCP_CONNECTING_MAX   8192u
 #define TCP_CONNECT_LEAST_US 250000u /* before a newer flow may take an attempt's place */
 #define TCP_CONNECT_US	     (140ull * 1000000) /* beyond what the host's own retries take */
 /* Long enough for five repetitions of a FIN: nothing else can be late on a link within one machine.

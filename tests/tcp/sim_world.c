@@ -412,7 +412,7 @@ static void open_guest_flow(struct world *w, struct frame *frame)
 
 	tcp_open_guest(w->shard, flow, frame);
 	w->flow = flow;
-	list_append(&w->shard->connecting, &flow->owned);
+	tcp_connecting(w->shard, flow);
 	flow->fd = w->sock.fd;
 	flow->in_epoll = true;
 	w->sock.open = true;
@@ -643,6 +643,8 @@ static void check_shard(struct world *w, struct shard *shard)
 		world_fail(w, "payload inside the offered window was dropped");
 	if (pool->n_used > pool->n_chunks || (int64_t)pool->reserved < 0)
 		world_fail(w, "the pool's accounts are wrong");
+	if (!w->flow && shard->n_connecting)
+		world_fail(w, "an attempt to connect is still counted");
 	if (!w->flow && (pool->n_used || pool->reserved))
 		world_fail(w, "%u chunks and %llu reserved bytes are left over", pool->n_used,
 			   (unsigned long long)pool->reserved);
