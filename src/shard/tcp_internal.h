@@ -17,6 +17,7 @@
 #define TCP_RTO_FIRST_US 1000000u
 #define TCP_PTO_MIN_US                                                                             \
 	40000u /* a busy machine keeps a guest waiting for longer than a wire would */
+#define TCP_LATE_US	   20000u /* no timer is as late unless processors are lacking */
 #define TCP_DELAYED_ACK_US 50000u /* what a guest may wait for a second segment */
 #define TCP_ACK_DELAY_US   1000u  /* ours: an answer on the way is worth so much patience */
 #define TCP_RETRIES	   15	  /* as Linux' tcp_retries2 */

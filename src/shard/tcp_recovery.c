@@ -422,10 +422,23 @@ void tcp_recovery_ecn(struct tcp *tcp)
 	tcp->bits |= TCPB_CWR;
 }
 
+/*
+ * A timer that fires long after its time shows that the machine had no time for us, nor perhaps for
+ * the guest and for the reader of what it said: an answer may lie there unread.
+ */
+static bool is_late(const struct shard *shard, uint64_t due_us)
+{
+	return shard->now_us - due_us >= TCP_LATE_US;
+}
+
 void tcp_recovery_rto(struct shard *shard, struct flow *flow)
 {
 	struct tcp *tcp = &flow->tcp;
 
+	if (is_late(shard, tcp->rto_due_us)) {
+		tcp->rto_due_us = shard->now_us + TCP_LATE_US;
+		return;
+	}
 	tcp->rto_due_us = 0;
 	if (!tcp->n_runs && !tcp_is(tcp, TCPB_FIN_SENT))
 		return;
@@ -458,6 +471,10 @@ void tcp_recovery_tlp(struct shard *shard, struct flow *flow)
 	struct tcp *tcp = &flow->tcp;
 	struct tcp_run *last;
 
+	if (is_late(shard, tcp->tlp_due_us)) {
+		tcp->tlp_due_us = 0; /* from the start */
+		return;
+	}
 	tcp->tlp_due_us = 0;
 	if (!tcp->n_runs || tcp_is(tcp, TCPB_RECOVERY))
 		return;

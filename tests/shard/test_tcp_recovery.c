@@ -16,6 +16,19 @@ static struct shard shard;
 static struct flow flow;
 static struct tcp *const tcp = &flow.tcp;
 
+/* The timers fire, in time. */
+static void time_out(void)
+{
+	tcp->rto_due_us = shard.now_us;
+	tcp_recovery_rto(&shard, &flow);
+}
+
+static void probe(void)
+{
+	tcp->tlp_due_us = shard.now_us;
+	tcp_recovery_tlp(&shard, &flow);
+}
+
 static int make(void **state)
 {
 	(void)state;
@@ -116,7 +129,7 @@ static void no_round_trip_is_taken_from_what_was_resent(void **state)
 	(void)state;
 	send_segments(2);
 	shard.now_us += 300000;
-	tcp_recovery_rto(&shard, &flow);
+	time_out();
 	runs_resent(tcp, tcp->snd_una, tcp->snd_una + MSS, (uint32_t)shard.now_us);
 	shard.now_us += 1000;
 	ack(2, 0, 0);
@@ -158,7 +171,7 @@ static void a_time_out_marks_all_but_what_was_sacked(void **state)
 	shard.now_us += 10;
 	ack(0, 4, 5);
 	rto = tcp->rto_us;
-	tcp_recovery_rto(&shard, &flow);
+	time_out();
 	check_runs();
 	assert_int_equal(runs_next_lost(tcp)->end - runs_next_lost(tcp)->start, 4 * MSS);
 	assert_int_equal(runs_in_flight(tcp), 0);
@@ -169,7 +182,7 @@ static void a_probe_takes_the_last_segment(void **state)
 {
 	(void)state;
 	send_segments(5);
-	tcp_recovery_tlp(&shard, &flow);
+	probe();
 	check_runs();
 	assert_int_equal(runs_next_lost(tcp)->start, tcp->snd_nxt - MSS);
 }
@@ -216,10 +229,10 @@ static void too_many_time_outs_give_up(void **state)
 	(void)state;
 	send_segments(1);
 	for (int i = 0; i < TCP_RETRIES; i++)
-		tcp_recovery_rto(&shard, &flow);
+		time_out();
 	assert_false(tcp_is(tcp, TCPB_ABORT));
 	assert_true(tcp->rto_us <= TCP_RTO_MAX_US);
-	tcp_recovery_rto(&shard, &flow);
+	time_out();
 	assert_true(tcp_is(tcp, TCPB_ABORT));
 }
 

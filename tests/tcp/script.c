@@ -377,6 +377,13 @@ static void do_skip(struct script *sc)
 	sc->next_seen = sc->n_seen;
 }
 
+/* stall TIME: for so long the machine has no time for the daemon. */
+static void do_stall(struct script *sc)
+{
+	sc->w->shard->now_us += duration(sc);
+	settle(sc);
+}
+
 /* mark-ts: the timestamp that was sent last can be echoed later. */
 static void do_mark(struct script *sc)
 {
@@ -657,7 +664,7 @@ static const struct command {
 	{ "quiet", do_quiet },	 { "host", do_host },	 { "sock", do_sock },
 	{ "count", do_count },	 { "flow", do_flow },	 { "icmp", do_icmp },
 	{ "tx", do_guest_side }, { "open", do_open },	 { "option", do_option },
-	{ "skip", do_skip },	 { "mark-ts", do_mark },
+	{ "skip", do_skip },	 { "mark-ts", do_mark }, { "stall", do_stall },
 };
 
 static void start(struct script *sc)
