@@ -253,12 +253,24 @@ static void log_version(const struct netconf_version *v, const char *name, const
 			 text_of(&v->map_host_loopback, addr));
 }
 
+/* A guest that resolves no names looks broken in many ways: so the reason is said, unless it was
+ * the user's wish. */
+static void log_missing_resolver(const struct config *config, const struct netconf *net)
+{
+	if (net->v[IP4].n_dns || net->v[IP6].n_dns || config->no_dhcp_dns || config->dns_set)
+		return;
+	log_info("No nameserver: %s has none that the guest could reach; see --dns and "
+		 "--dns-forward",
+		 RESOLV_CONF);
+}
+
 void network_log(const struct network *network)
 {
 	const struct netconf *net = network->rt->netconf_rcu;
 
 	log_version(&net->v[IP4], "IPv4", network->host.v[IP4].ifname);
 	log_version(&net->v[IP6], "IPv6", network->host.v[IP6].ifname);
+	log_missing_resolver(network->rt->config, net);
 	for (unsigned int i = 0; i < net->n_search; i++)
 		log_info("Search domain: %s", net->search[i].name);
 }

@@ -138,6 +138,49 @@ def a_host_that_comes_online_is_told_by_the_next_renewal(case):
     assert answer.frame.dst == "255.255.255.255"
 
 
+def router_lifetime(frame):
+    return struct.unpack("!H", frame.rest[2:4])[0]
+
+
+@test
+def an_ipv6_address_that_goes_takes_the_router_with_it(case):
+    case.start()
+    guest = case.guest()
+    case.net.host.batch("addr del %s/64 dev h0\n" % HOST6)
+    ra = guest.expect(lambda f: is_ra(f) and router_lifetime(f) == 0, "RA of a router that ends", 20)
+    assert prefixes(ra) == {"2001:db8::": 0}
+    case.net.host.batch("addr add %s/64 dev h0 nodad\nroute replace ::/0 via %s dev h0\n" % (HOST6, GW6))
+    ra = guest.expect(lambda f: is_ra(f) and router_lifetime(f) > 0, "RA of a router", 20)
+    assert prefixes(ra)["2001:db8::"] > 0
+
+
+@test
+def an_ipv4_address_that_goes_is_not_leased_until_it_is_back(case):
+    case.start()
+    guest = case.guest()
+    case.net.host.batch("addr del %s/24 dev h0\n" % HOST4)
+    case.daemons[-1].wait_log("IPv4: off")
+    guest.send(dhcp.frame(guest, dhcp.message(guest.mac, dhcp.DISCOVER)))
+    guest.expect_none(dhcp.is_answer(), "an offer")
+    case.net.host.batch("addr add %s/24 dev h0\nroute add default via 192.0.2.1 dev h0\n" % HOST4)
+    case.daemons[-1].wait_log("(?s)IPv4: off.*IPv4: interface h0, address " + HOST4)
+    assert lease(guest).yiaddr == HOST4
+
+
+@test
+def resolvers_that_go_are_taken_back(case):
+    etc = own_etc(case)
+    with open(etc + "/resolv.conf", "w") as file:
+        file.write("nameserver 2001:db8:51::53\nnameserver 198.51.100.53\n")
+    guest = start_with(case, etc)
+    os.unlink(etc + "/resolv.conf")
+    # RDNSS with a lifetime of 0 (RFC 8106 5.1).
+    guest.expect(lambda f: is_ra(f) and b"\x19\3\0\0\0\0\0\0" + ip_bytes("2001:db8:51::53") in f.data,
+                 "RA without the resolver", 20)
+    wait_for(lambda: 6 not in lease(guest).options, "no resolver is given", 20, 0.2)
+    assert "No nameserver" in case.daemons[-1].log()
+
+
 @test
 def a_link_that_goes_and_comes_back_serves_again(case):
     case.start()
