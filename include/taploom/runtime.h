@@ -57,6 +57,10 @@ struct runtime {
 	 * guest. */
 	_Atomic uint64_t guest_mac;
 
+	/* How often the addresses learnt of the guest were forgotten. Written by control, with
+	 * release, once it has; readers load it with acquire before they rely on having told. */
+	_Atomic uint32_t addrs_forgotten;
+
 	struct control *control;
 
 	struct listener *listeners;	     /* control's alone: those that are open */

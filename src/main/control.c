@@ -130,6 +130,15 @@ static bool take_host_news(struct control_hook *hook)
 	return true;
 }
 
+/* In this order: a reader that sees the new count tells of its guest anew, and is heard. */
+static void forget_addresses(struct control *control) ON_CONTROL
+{
+	network_guest_address(control->network, NULL);
+	for (size_t i = 0; i < sizeof(control->posted) / sizeof(control->posted[0]); i++)
+		atomic_store_explicit(&control->posted[i], 0, memory_order_relaxed);
+	atomic_fetch_add_explicit(&control->rt->addrs_forgotten, 1, memory_order_release);
+}
+
 static void take_guest_event(struct control *control, enum guest_event event) ON_CONTROL
 {
 	const struct netconf *net = control->rt->netconf_rcu;
@@ -140,7 +149,7 @@ static void take_guest_event(struct control *control, enum guest_event event) ON
 		return;
 	}
 	log_info("The guest is gone");
-	network_guest_address(control->network, NULL);
+	forget_addresses(control);
 	if (control->rt->config->one_off || control->rt->config->fd >= 0)
 		control->ending = true;
 }

@@ -15,6 +15,7 @@
 
 #include "handover.h"
 
+#include "taploom/known_addrs.h"
 #include "taploom/tap.h"
 
 #include <pthread.h>
@@ -30,7 +31,6 @@
 /* A batch is written when it has grown to this: it is still in the cache then, and the guest can
  * begin. */
 #define STREAM_TX_FLUSH_AT (256u << 10)
-#define STREAM_KNOWN_ADDRS 8u
 
 _Static_assert(STREAM_SLAB_SIZE - STREAM_READ_SIZE >= FRAME_MAX + STREAM_PREFIX,
 	       "a cut frame fits");
@@ -99,7 +99,7 @@ struct stream {
 	size_t off, filled;   /* its bytes from off to filled are not yet parsed */
 	bool more;	      /* there is, or may be, more to do without waiting */
 	struct handover handover;
-	struct ip_addr known[STREAM_KNOWN_ADDRS]; /* sources already told to the control thread */
+	struct known_addrs known;
 	struct log_limit limit;
 };
 

@@ -105,16 +105,11 @@ static bool prepare_slab(struct stream *stream)
 static void learn_source(struct stream *stream, const struct frame *frame)
 {
 	struct ip_addr src;
-	struct ip_addr *known;
 
 	if (frame->l4_off == frame->l3_off) /* ARP */
 		return;
 	src = frame_src(frame);
-	known = &stream->known[src.b[15] % STREAM_KNOWN_ADDRS];
-	if (ip_eq(known, &src) || ip_is_any(&src))
-		return;
-	*known = src;
-	control_guest_address(stream->rt->control, &src);
+	known_addrs_note(stream->rt, &stream->known, &src);
 }
 
 /* Puts a parsed frame where it belongs. */
@@ -221,5 +216,5 @@ void stream_rx_reset(struct stream *stream)
 	stream->off = stream->filled = 0;
 	stream->more = false;
 	atomic_store(&stream->starved, false);
-	memset(stream->known, 0, sizeof(stream->known));
+	stream->known = (struct known_addrs){ 0 };
 }

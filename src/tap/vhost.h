@@ -16,6 +16,7 @@
 #include "handover.h"
 #include "vu_device.h"
 
+#include "taploom/known_addrs.h"
 #include "taploom/tap.h"
 
 #define VU_TURN_CHAINS 128u	    /* taken in one turn */
@@ -23,7 +24,6 @@
 #define VU_SLABS       8u	    /* of a queue */
 #define VU_SLAB_BYTES  (64u << 10)  /* copies of headers, and of small frames */
 #define VU_SLAB_IOV    (3u * 1024u) /* pieces of payload in one slab */
-#define VU_KNOWN_ADDRS 8u
 
 struct vhost;
 
@@ -51,9 +51,9 @@ struct vu_port {
 	struct shard *shard;	   /* whose epoll has it; NULL: the reader's, or nobody's */
 	bool by_reader;
 	/* Of whoever reads the queue, under its lock. */
-	bool kicks_off;			      /* the guest was asked to spare them */
-	struct ip_addr known[VU_KNOWN_ADDRS]; /* sources already told to the control thread */
-	struct iovec raw[VRING_CHAIN_MAX];    /* of the chain at hand */
+	bool kicks_off; /* the guest was asked to spare them */
+	struct known_addrs known;
+	struct iovec raw[VRING_CHAIN_MAX]; /* of the chain at hand */
 };
 
 /* Frames of one turn, in order. */

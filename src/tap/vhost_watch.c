@@ -66,7 +66,7 @@ static int watch(struct vhost *vhost, struct vu_port *port, struct shard *shard)
 	port->source = (struct shard_source){ port->queue->kick_fd, vu_port_read };
 	port->counters = shard ? shard_counters(shard) : &vhost->counters;
 	port->kicks_off = false;
-	memset(port->known, 0, sizeof(port->known));
+	port->known = (struct known_addrs){ 0 };
 	if (shard)
 		err = shard_add_source(shard, &port->source);
 	else if (epoll_ctl(vhost->epoll_fd, EPOLL_CTL_ADD, port->source.fd, &event) < 0)

@@ -233,17 +233,13 @@ static enum drop check_offload(const struct virtio_net_hdr_v1 *hdr, const struct
 static void note_guest(struct vu_port *port, const struct frame *frame)
 {
 	struct runtime *rt = port->vhost->rt;
-	struct ip_addr src, *known;
+	struct ip_addr src;
 
 	guest_mac_note(rt, frame->data + ETH_ADDR_LEN);
 	if (frame->l4_off == frame->l3_off) /* ARP */
 		return;
 	src = frame_src(frame);
-	known = &port->known[src.b[15] % VU_KNOWN_ADDRS];
-	if (ip_eq(known, &src) || ip_is_any(&src))
-		return;
-	*known = src;
-	control_guest_address(rt->control, &src);
+	known_addrs_note(rt, &port->known, &src);
 }
 
 /* Where a frame's bytes and the rest of its pieces are. */

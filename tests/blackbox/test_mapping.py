@@ -201,6 +201,24 @@ def _(case, ip4, ip6):
 
 
 @test
+def a_guest_on_another_address_is_found_again_each_time_it_connects(case):
+    case.start("-t", PORT)
+    server = case.net.remote.udp(FAR4)
+    case.cleanups.append(server.close)
+    for _ in range(8):
+        guest = case.guest(resolve=False, ip4="192.0.2.150", ip6=None)
+        guest.send(guest.udp(FAR4, server.getsockname()[1], b"here"))  # while the one of before is forgotten, perhaps
+        guest.resolve("fe80::1")
+        guest.send(guest.udp(FAR4, server.getsockname()[1], b"here"))
+        guest.resolve("fe80::1")  # what was told to the control thread before has been heard
+        conn, peer = case.forwarded(PORT, FAR4)
+        assert conn.local == guest.ip4, conn.local
+        peer.close()
+        guest.close()
+        case.guests.clear()
+
+
+@test
 def a_guest_that_has_only_announced_itself_by_arp_is_reached(case):
     case.start("-t", PORT)
     guest = case.guest(resolve=False, ip4="192.0.2.150", ip6=None)
