@@ -250,7 +250,6 @@ ERRORS = (
     ("ports of a protocol that is off contradict it", ("--no-tcp", "-t", "22"), r"no-tcp.*tcp-ports"),
     ("a prefix length given twice contradicts", ("-a", "10.0.0.1/24", "-n", "16"), r"netmask"),
     ("too many shards are refused", ("--shards", "65"), r"65"),
-    ("a control socket is not in this build", ("-c", "/tmp/c"), r"not in this build"),
     ("a migration's helper is not in this build", ("--repair-path", "/tmp/r"), r"not in this build"),
 )
 
