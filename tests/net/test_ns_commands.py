@@ -184,7 +184,7 @@ class Terminal:
 @test
 def a_shell_on_a_terminal_has_job_control(case):
     tty = Terminal(case, "-q", "--", "bash", "--norc", "-i")
-    tty.write("echo rea''dy; sleep 1000\n")
+    tty.write("sh -c \"echo rea''dy; exec sleep 1000\"\n")  # its output says that the job has begun
     tty.read("ready")
     tty.write("\x1a")  # Ctrl-Z stops the job, and the shell goes on
     tty.read("Stopped")
