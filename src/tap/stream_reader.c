@@ -74,6 +74,9 @@ static void open_guest(struct stream *stream, int fd) ON_READER
 	raise_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF);
 	raise_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF);
 	publish_guest(stream, fd, out_fd);
+	/* What found no guest, such as a SYN for a connection accepted before, waits for room. */
+	for (unsigned int i = 0; i < stream->rt->n_shards; i++)
+		shard_wake_tx(stream->rt->shards[i]);
 	log_limited(&stream->limit, LOG_LEVEL_INFO, "guest: connected");
 	control_guest_event(stream->rt->control, GUEST_CONNECTED);
 }

@@ -9,7 +9,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import rawtcp
 from netns import FAR4, HOST4, HOST6
-from suite import Options, main, rows, test
+from suite import Options, main, rows, test, wait_for
 
 
 def bound(case, proto="t"):
@@ -181,6 +181,7 @@ def ports_are_free_again_at_once_after_the_end(case):
 def a_connection_before_a_guest_is_there_is_not_accepted_for_ever(case):
     case.start("-t", "7000")
     peer = case.net.remote.tcp_client(HOST4, 7000, blocking=False)
+    wait_for(lambda: case.daemons[0].counters().get("accepted"), "it is accepted")
     guest = case.guest()
     peer.settimeout(3)
     try:

@@ -199,6 +199,17 @@ static void bytes_of_a_cut_frame_are_not_the_next_guests(void **state)
 	assert_int_equal(rt.shards[0]->records[0].port, 2);
 }
 
+static void a_thread_that_found_no_guest_is_woken_when_one_comes(void **state)
+{
+	struct tx *tx = stream->transport.ops->tx(&stream->transport, 1);
+
+	(void)state;
+	assert_null(tx_frame_begin(tx, 0, 100));
+	guest_fd = connect_guest();
+	wait_for(&rt.shards[1]->tx_room);
+	assert_non_null(tx_frame_begin(tx, 0, 100));
+}
+
 static void a_thread_that_waits_for_room_is_woken_when_the_guest_goes(void **state)
 {
 	struct tx *tx = stream->transport.ops->tx(&stream->transport, 1);
@@ -207,6 +218,7 @@ static void a_thread_that_waits_for_room_is_woken_when_the_guest_goes(void **sta
 	(void)state;
 	guest_fd = connect_guest();
 	wait_for(&control.connected);
+	wait_for(&rt.shards[1]->tx_room); /* the guest is room, too */
 	do {
 		while (tx_frame_begin(tx, 0, 10000))
 			tx_frame_commit(tx, 10000, &plain);
@@ -226,6 +238,7 @@ static void a_thread_that_waits_for_room_is_woken_when_the_guest_reads(void **st
 	(void)state;
 	guest_fd = connect_guest();
 	wait_for(&control.connected);
+	wait_for(&rt.shards[1]->tx_room); /* the guest is room, too */
 	do {
 		while (tx_frame_begin(tx, 0, 10000)) {
 			tx_frame_commit(tx, 10000, &plain);
@@ -285,6 +298,7 @@ int main(void)
 		LISTEN_TEST(the_next_guest_is_served_after_a_disconnect),
 		LISTEN_TEST(a_length_that_lies_ends_the_connection_only),
 		LISTEN_TEST(bytes_of_a_cut_frame_are_not_the_next_guests),
+		LISTEN_TEST(a_thread_that_found_no_guest_is_woken_when_one_comes),
 		LISTEN_TEST(a_thread_that_waits_for_room_is_woken_when_the_guest_goes),
 		LISTEN_TEST(a_thread_that_waits_for_room_is_woken_when_the_guest_reads),
 		LISTEN_TEST(a_reader_without_slabs_goes_on_when_one_is_given_back),
