@@ -1,0 +1,154 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""
+What happens to a guest of two queue pairs in its life: stopped and continued in a download, reset, its driver
+unbound, QEMU killed, the daemon killed. Each time it has network afterwards. TAPLOOM names the program under
+test; the arguments are names of events, none means all.
+"""
+
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "lib"))
+
+import guest  # noqa: E402
+import topology  # noqa: E402
+import traffic  # noqa: E402
+
+MEMORY_MIB = 768
+SIZE = 20_000_000
+PROMPT = re.compile(rb"# (\x1b\[6n)?$")
+SECONDS = 300  # until a guest that says nothing hangs
+DRIVER = "/sys/bus/virtio/drivers/virtio_net"
+
+
+class Console:
+    """QEMU with a shell of the guest on its serial line, and its monitor."""
+
+    def __init__(self, net, path):
+        values = guest.settings(net, size=SIZE) | {"GUEST_MODE": "shell"}
+        boot = guest.Guest(net, guest.vhost_user_device(path, 2, MEMORY_MIB), values, MEMORY_MIB)
+        self.monitor = os.path.join(net.directory, "monitor")
+        self.command = [word for word in boot.command if word != "-no-reboot"]
+        self.command += ["-serial", "stdio", "-qmp", f"unix:{self.monitor},server=on,wait=off"]
+        self.process = None
+
+    def start(self):
+        """Boots it."""
+        self.process = subprocess.Popen(
+            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            preexec_fn=topology.die_with_parent)
+        self.answer()
+
+    def answer(self):
+        """What it prints until the next prompt."""
+        text, descriptor = b"", self.process.stdout.fileno()
+        while not PROMPT.search(text):
+            if not select.select([descriptor], [], [], SECONDS)[0]:
+                raise RuntimeError(f"the guest hangs: {text[-500:]}")
+            got = os.read(descriptor, 65536)
+            if not got:
+                raise RuntimeError(f"QEMU ended: {text[-500:]}")
+            text += got
+        return text.decode(errors="replace")
+
+    def say(self, command):
+        """Types a command."""
+        self.process.stdin.write(command.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def tell_monitor(self, *commands):
+        """Commands for QEMU itself."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(self.monitor)
+            with sock.makefile("rw") as file:
+                file.readline()
+                for command in ("qmp_capabilities", *commands):
+                    file.write(json.dumps({"execute": command}) + "\n")
+                    file.flush()
+                    while "return" not in json.loads(file.readline()):
+                        pass
+
+
+class Life:
+    """One guest and its daemon; each event is a method."""
+
+    def __init__(self, net):
+        self.net = net
+        self.daemon = self.new_daemon()
+        self.console = Console(net, self.daemon.socket)
+        self.console.start()
+
+    def new_daemon(self):
+        """The daemon that the guest's QEMU connects to."""
+        return self.net.taploom("--vhost-user", "--shards", "2")
+
+    def has_network(self):
+        """Whether the remote answers."""
+        self.console.say(f"ping -c 3 -W 10 {self.net.REMOTE4} | grep -c 'bytes from'")
+        return re.search(r"^[1-3]\s*$", self.console.answer(), re.MULTILINE)
+
+    def stopped_in_a_download(self):
+        """Continued, it gets the rest."""
+        self.console.say(f"echo get {SIZE} | socat -t {SECONDS} - TCP:{self.net.REMOTE4}:{self.net.PORT} | "
+                         "sha256sum")
+        for _ in range(5):
+            self.console.tell_monitor("stop")
+            time.sleep(0.5)  # the state under test: a guest that stands still
+            self.console.tell_monitor("cont")
+        assert traffic.data_sum(SIZE) in self.console.answer(), "other bytes came"
+
+    def reset(self):
+        """It boots anew, on the same connection."""
+        self.console.tell_monitor("system_reset")
+        self.console.answer()
+
+    def driver_unbound(self):
+        """Three times, and bound again."""
+        self.console.say(f"cd {DRIVER}; for i in 1 2 3; do for v in virtio*; do echo $v >unbind; "
+                         "echo $v >bind; done; done; cd /; sh /guest/configure.sh all")
+        self.console.answer()
+
+    def daemon_killed(self):
+        """QEMU connects to the next one."""
+        self.daemon.process.send_signal(signal.SIGKILL)
+        self.daemon.process.wait()
+        self.daemon = self.new_daemon()
+        topology.wait_until(lambda: "The guest is connected" in self.daemon.log(), 60, "a new connection")
+
+    def qemu_killed(self):
+        """The next QEMU is served, and no descriptor of the first is left."""
+        before = self.daemon.descriptors()  # with those of its flows
+        self.console.process.kill()
+        self.console.process.wait()
+        self.console.start()
+        assert self.daemon.descriptors() <= before, f"{before}, then {self.daemon.descriptors()} descriptors"
+
+
+EVENTS = ("stopped_in_a_download", "driver_unbound", "daemon_killed", "reset", "qemu_killed")
+
+
+def main():
+    with topology.Topology("taploom-life", data=SIZE) as net:
+        life = Life(net)
+        assert life.has_network(), "no network after the boot"
+        for event in sys.argv[1:] or EVENTS:
+            getattr(life, event)()
+            assert life.has_network(), f"no network after {event}:\n{life.daemon.log()}"
+            print("ok", event.replace("_", " "), flush=True)
+        lies = life.daemon.counters().get("drop-vring")
+        assert not lies, f"{lies}:\n{life.daemon.log()}"
+        life.console.process.kill()
+        life.console.process.wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
