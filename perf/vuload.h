@@ -68,6 +68,8 @@ struct vl_pair {
 	struct drv_ring *rx, *tx;
 	uint8_t *slots, *buffers; /* slots hold a frame's headers, or a linear frame */
 	bool blocked;		  /* its transmit ring was found full */
+	bool added[2];		  /* to rx and tx, since a kick was last decided on */
+	uint64_t tx_done;	  /* frames that the back-end has taken */
 	uint64_t tx_frames, tx_bytes, rx_frames, rx_bytes, kicks, calls;
 };
 
@@ -134,6 +136,8 @@ uint8_t *vl_tx_begin(struct vl *vl, unsigned int pair);
  */
 void vl_tx_commit(struct vl *vl, unsigned int pair, size_t head_len, const void *body,
 		  size_t body_len);
+/* How many of the frames that were sent on a pair the back-end has taken. */
+uint64_t vl_tx_done(struct vl *vl, unsigned int pair);
 /* Hands up to limit received frames of each pair to take. Returns how many there were. */
 unsigned int vl_rx(struct vl *vl, unsigned int limit,
 		   void (*take)(struct vl *vl, struct vl_frame *frame, int64_t now), int64_t now);

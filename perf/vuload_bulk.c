@@ -239,11 +239,12 @@ static bool report(struct vl *vl)
 	}
 	printf("\"whole\": %s, \"sent\": %llu, \"received\": %llu, \"window\": %llu, "
 	       "\"longest_gap_ms\": %.3f, \"gaps\": %u, \"fairness\": %.4f, \"resent\": %llu, "
+	       "\"timeouts\": %llu, "
 	       "\"other_pair\": %llu",
 	       whole ? "true" : "false", (unsigned long long)sent(vl), (unsigned long long)received,
 	       (unsigned long long)bulk->n_window, (double)bulk->longest_gap_ns / 1e6, bulk->n_gaps,
 	       fairness(vl), (unsigned long long)vl_tcp_resent(),
-	       (unsigned long long)bulk->n_strayed);
+	       (unsigned long long)vl_tcp_timeouts(), (unsigned long long)bulk->n_strayed);
 	return whole && (!vl->options->recv || received) && (!vl->options->send || sent(vl));
 }
 

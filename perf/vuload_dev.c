@@ -27,6 +27,7 @@ static void post(struct vl *vl, struct vl_pair *pair)
 			      DRV_WRITE };
 
 	drv_add(pair->rx, &d, 1);
+	pair->added[0] = true;
 }
 
 static void start_pair(struct vl *vl, unsigned int i, uint8_t *memory)
@@ -78,7 +79,13 @@ static void reclaim(struct vl_pair *pair)
 	uint32_t id, len;
 
 	while (drv_used(pair->tx, &id, &len))
-		;
+		pair->tx_done++;
+}
+
+uint64_t vl_tx_done(struct vl *vl, unsigned int pair)
+{
+	reclaim(&vl->pairs[pair]);
+	return vl->pairs[pair].tx_done;
 }
 
 uint8_t *vl_tx_begin(struct vl *vl, unsigned int pair)
@@ -115,6 +122,7 @@ void vl_tx_commit(struct vl *vl, unsigned int pair, size_t head_len, const void 
 		d[1].len = 0;
 	}
 	drv_add(p->tx, d, d[1].len ? 2 : 1);
+	p->added[1] = true;
 }
 
 /* Receive. */
@@ -188,9 +196,12 @@ unsigned int vl_rx(struct vl *vl, unsigned int limit,
 void vl_kick(struct vl *vl)
 {
 	for (unsigned int i = 0; i < 2 * vl->options->pairs; i++) {
-		struct drv_ring *ring = &vl->fe.rings[i];
+		bool *added = &vl->pairs[i / 2].added[i % 2];
 
-		if (ring->avail == ring->kicked || !drv_kick_wanted(ring))
+		if (!*added)
+			continue;
+		*added = false;
+		if (!drv_kick_wanted(&vl->fe.rings[i]))
 			continue;
 		vl->pairs[i / 2].kicks++;
 		eventfd_write(vl->fe.kick[i], 1);

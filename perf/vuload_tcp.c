@@ -16,15 +16,20 @@
 #define WINDOW	     0xffffu /* 8 MiB */
 #define IP_MAX	     65535u
 #define ACK_BYTES    (128u << 10)
-#define RESEND_NS    VL_NS_PER_S /* rings may hold 16 MiB ahead of a segment */
+#define RESEND_NS    (50 * 1000 * 1000LL)
 #define CHECKSUM_OFF 16u
 #define DUPLICATES   3u
 
-static uint64_t resent;
+static uint64_t resent, timeouts;
 
 uint64_t vl_tcp_resent(void)
 {
 	return resent;
+}
+
+uint64_t vl_tcp_timeouts(void)
+{
+	return timeouts;
 }
 
 static uint32_t seq_of(const struct vl_tcp *tcp, uint64_t offset)
@@ -89,6 +94,7 @@ static bool emit(struct vl *vl, struct vl_tcp *tcp, uint8_t flags, uint32_t seq,
 		want_segments(tcp, slot);
 	vl_seal(vl, slot, CHECKSUM_OFF, head, body, len);
 	vl_tx_commit(vl, tcp->pair, VL_ETH + VL_IP + head, body, len);
+	tcp->sent_number = vl->pairs[tcp->pair].tx_frames;
 	if (flags & ACK) {
 		tcp->ack_due = false;
 		tcp->acked = tcp->rcv;
@@ -285,10 +291,14 @@ void vl_tcp_timer(struct vl *vl, struct vl_tcp *tcp, int64_t now)
 	if (tcp->state == VL_TCP_CLOSED || now - tcp->progress_ns < RESEND_NS)
 		return;
 	tcp->progress_ns = now;
+	/* As long as the device has not even taken it, it is not lost. */
+	if (vl_tx_done(vl, tcp->pair) < tcp->sent_number)
+		return;
 	if (tcp->state == VL_TCP_SYN) {
 		resent += emit(vl, tcp, SYN, tcp->iss, 0, 0);
 		return;
 	}
+	timeouts += waits;
 	if (waits)
 		go_back(tcp);
 	else if (tcp->written > tcp->nxt && tcp->limit <= tcp->nxt)

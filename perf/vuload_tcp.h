@@ -3,7 +3,7 @@
  * A minimal TCP peer that connects. It keeps to the window that it is offered, has no congestion
  * control, acknowledges what it received once per run of frames and every 128 KiB, takes only
  * what is in order, and goes back to what is not acknowledged after three duplicate
- * acknowledgements or a second.
+ * acknowledgements, or 50 ms after the device took it.
  *
  * Positions are offsets in the stream: 0 is the first byte behind the SYN, and the FIN takes the
  * one behind the last.
@@ -31,8 +31,9 @@ struct vl_tcp {
 	uint64_t limit;		/* the first that the peer's window does not take */
 	bool fin_wanted, fin_sent, fin_acked;
 	unsigned int duplicates;
-	uint64_t recover;    /* no further going back before all up to here is acknowledged */
-	int64_t progress_ns; /* una moved, or the first byte went out */
+	uint64_t recover;     /* no further going back before all up to here is acknowledged */
+	int64_t progress_ns;  /* una moved, or the first byte went out */
+	uint64_t sent_number; /* of its last frame, as the pair counts them */
 
 	uint64_t rcv, acked; /* received in order; as last acknowledged */
 	bool fin_received;
@@ -58,3 +59,5 @@ void vl_tcp_timer(struct vl *vl, struct vl_tcp *tcp, int64_t now);
 
 /* Segments that were sent again, of all connections. */
 uint64_t vl_tcp_resent(void);
+/* How often that was as nothing was acknowledged in time, not by duplicate acknowledgements. */
+uint64_t vl_tcp_timeouts(void);
