@@ -389,6 +389,8 @@ NOT_ROOT = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
       ("without users it serves",
        ("unshare", "-m", "sh", "-c", "mount --bind /dev/null /etc/passwd && exec \"$@\"", "sh")))
 def _(case, prefix, *options):
+    if "tmpfs none /proc &&" in prefix[-2] and case.is_sanitized():
+        raise Skip("LeakSanitizer reads /proc, its options too")
     path = case.path("s")
     daemon = Daemon(case, (*prefix, case.program(), "-f", "-s", path, "-t", "8022", *options))
     case.daemons.append(daemon)

@@ -216,6 +216,11 @@ class Case:
             self.fds_before[daemon] = daemon.fds()
         return daemon
 
+    def is_sanitized(self):
+        """Whether the program was built with AddressSanitizer."""
+        with open(self.program(), "rb") as file:
+            return b"__asan_init" in file.read()
+
     def run(self, *argv, timeout=20, pass_fds=(), name=None, env=None):
         """Runs the program to the parent's end, streams read to end of file as callers do."""
         command = self.net.host.command(self.program(name), *map(str, argv))
