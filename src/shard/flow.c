@@ -72,6 +72,20 @@ bool flow_is_published(const struct runtime *rt, const struct flow *flow, uint32
 	return true;
 }
 
+bool flow_waits_for_reclaim(struct shard *shard)
+{
+	return atomic_load_explicit(&shard->flows_short, memory_order_relaxed) &&
+	       !cds_wfcq_empty(&shard->reclaim_head, &shard->reclaim_tail);
+}
+
+static void note_shortage(struct shard *shard)
+{
+	bool is_short = shard->flows_in_use > shard->n_flows - shard->n_flows / 8;
+
+	if (is_short != atomic_load_explicit(&shard->flows_short, memory_order_relaxed))
+		atomic_store_explicit(&shard->flows_short, is_short, memory_order_relaxed);
+}
+
 static struct flow *fresh_entry(struct shard *shard)
 {
 	struct list *node = list_take(&shard->flows_free);
@@ -107,6 +121,7 @@ struct flow *flow_take(struct shard *shard, const struct flow_key *key, uint32_t
 	list_init(&flow->owned);
 	timer_init(&flow->timer);
 	shard->flows_in_use++;
+	note_shortage(shard);
 	return flow;
 }
 
@@ -122,6 +137,7 @@ void flow_give(struct shard *shard, struct flow *flow)
 	shard->flows_free.next->prev = &flow->touched;
 	shard->flows_free.next = &flow->touched;
 	shard->flows_in_use--;
+	note_shortage(shard);
 }
 
 struct flow *flow_publish(struct shard *shard, struct flow *flow)
@@ -150,6 +166,9 @@ static void reclaimed(struct rcu_head *head)
 	RCU_NOTE_PUBLISH(flow);
 	cds_wfcq_enqueue(&memory->reclaim_head, &memory->reclaim_tail, &flow->reclaim_node);
 	RCU_NOTE_DONE();
+	/* Readers that run batches in place can't take it up, and would find none. */
+	if (atomic_load_explicit(&memory->flows_short, memory_order_relaxed))
+		shard_wake(memory, NULL);
 }
 
 void flow_give_home(struct shard *shard, struct flow *flow)

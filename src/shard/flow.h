@@ -113,6 +113,9 @@ void flow_close(struct shard *shard, struct flow *flow);
 /* Returns reclaimed entries to the free list; once a loop. */
 void flow_reclaim(struct shard *shard);
 
+/* Whether entries came back that are needed soon. */
+bool flow_waits_for_reclaim(struct shard *shard);
+
 static inline uint16_t flow_owner(const struct flow *flow)
 {
 	return atomic_load_explicit(&flow->owner, memory_order_acquire);

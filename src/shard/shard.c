@@ -402,10 +402,10 @@ void shard_leave(struct shard *shard)
 }
 
 /* Whether there is work that no descriptor will tell of. */
-static bool has_work(const struct shard *shard)
+static bool has_work(struct shard *shard)
 {
-	return shard->more_sources || splice_has_work(shard) || !list_is_empty(&shard->again) ||
-	       !rings_are_empty(shard) ||
+	return shard->more_sources || splice_has_work(shard) || flow_waits_for_reclaim(shard) ||
+	       !list_is_empty(&shard->again) || !rings_are_empty(shard) ||
 	       atomic_load_explicit(&shard->tx_ready, memory_order_relaxed);
 }
 

@@ -75,6 +75,9 @@ struct shard {
 	uint32_t n_flows;     /* entries in memory */
 	uint32_t flows_fresh; /* entries from here on were never used */
 	uint32_t flows_in_use;
+	/* Few entries are left: who gives one back wakes the shard, which alone takes them up.
+	 * Relaxed: its thread, or who is inside, writes it; call_rcu's reads it behind an entry. */
+	_Atomic bool flows_short;
 	struct list flows_free; /* through touched */
 	struct list owned;	/* all flows of this owner, but for ... */
 	struct list
