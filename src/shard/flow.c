@@ -165,10 +165,10 @@ static void reclaimed(struct rcu_head *head)
 	cds_wfcq_node_init(&flow->reclaim_node);
 	RCU_NOTE_PUBLISH(flow);
 	cds_wfcq_enqueue(&memory->reclaim_head, &memory->reclaim_tail, &flow->reclaim_node);
-	RCU_NOTE_DONE();
 	/* Readers that run batches in place can't take it up, and would find none. */
 	if (atomic_load_explicit(&memory->flows_short, memory_order_relaxed))
 		shard_wake(memory, NULL);
+	RCU_NOTE_DONE();
 }
 
 void flow_give_home(struct shard *shard, struct flow *flow)

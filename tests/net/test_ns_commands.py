@@ -219,7 +219,7 @@ def ctrl_c_is_the_commands_to_handle_on_a_terminal(case):
 
 @test
 def the_terminals_end_ends_all(case):
-    tty = Terminal(case, "-q", "--", "sh", "-c", "trap '' HUP; echo $$ ready; sleep 1000 & wait")
+    tty = Terminal(case, "-q", "--", "sh", "-c", "trap '' HUP; echo $$ ready; exec sleep 1000")
     pid = int(tty.read(r"(\d+) ready").group(1))
     os.kill(tty.pid, signal.SIGHUP)
     tty.wait()
