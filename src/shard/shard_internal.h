@@ -104,7 +104,9 @@ struct shard {
 	uint32_t bulk_period;	    /* flows that send much are counted by periods ... */
 	uint32_t bulk_flows;	    /* ... in the present one ... */
 	uint32_t bulk_before;	    /* ... and in the one before */
-	uint64_t challenge_second;  /* of the limit on challenge ACKs */
+	/* The greater of the two, behind the period's number: relaxed, for other shards; a hint. */
+	_Atomic uint32_t bulk_shown;
+	uint64_t challenge_second; /* of the limit on challenge ACKs */
 	uint32_t challenges;
 	void *dgrams;		 /* struct dgrams: the UDP and echo side's own */
 	struct splicer *splicer; /* of spliced connections */

@@ -10,8 +10,9 @@
 #define GUEST_QUEUE_FRAMES 700u /* of the 1,000 that a tap device's queue has by default */
 #define GUEST_QUEUE_LEAST  32u	/* frames per flow, however many there are */
 #define BULK_PERIOD_SHIFT                                                                          \
-	17 /* 131 ms, of microseconds; an odd number of them, so that 0 is none                    \
-	    */
+	17	     /* 131 ms, of microseconds; an odd number of them, so that 0 is none          \
+		      */
+#define BULK_BITS 12 /* of a shard's count of flows that send much */
 
 static uint32_t min_u32(uint32_t a, uint32_t b)
 {
@@ -70,36 +71,62 @@ static void ask_socket(struct flow *flow)
 	tcp->delivered_ce = info.delivered_ce;
 }
 
+/* Tells the other shards how many flows of this one send much. */
+static void show_bulk(struct shard *shard)
+{
+	uint32_t flows = max_u32(shard->bulk_before, shard->bulk_flows);
+	uint32_t number = shard->bulk_period >> 1;
+
+	atomic_store_explicit(&shard->bulk_shown,
+			      number << BULK_BITS | min_u32(flows, (1u << BULK_BITS) - 1),
+			      memory_order_relaxed);
+}
+
 /* Counts a flow once per period as one of those that send much. */
 static void note_bulk(struct shard *shard, struct tcp *tcp)
 {
 	uint32_t period = 2 * (uint32_t)(shard->now_us >> BULK_PERIOD_SHIFT) + 1;
+	bool is_new = tcp->bulk_period != period;
 
 	if (shard->bulk_period != period) {
 		shard->bulk_before = shard->bulk_period + 2 == period ? shard->bulk_flows : 0;
 		shard->bulk_flows = 0;
 		shard->bulk_period = period;
 	}
-	if (tcp->bulk_period != period)
-		shard->bulk_flows++;
+	if (!is_new)
+		return;
+	shard->bulk_flows++;
 	tcp->bulk_period = period;
+	show_bulk(shard);
+}
+
+/* The flows of all shards that sent much in this period or the one before. */
+static uint32_t bulk_flows(const struct shard *shard)
+{
+	const struct runtime *rt = shard->rt;
+	uint32_t number = shard->bulk_period >> 1, flows = 0;
+
+	for (unsigned int i = 0; i < rt->n_shards; i++) {
+		uint32_t shown =
+			atomic_load_explicit(&rt->shards[i]->bulk_shown, memory_order_relaxed);
+		uint32_t age = (number << BULK_BITS) - (shown & ~((1u << BULK_BITS) - 1));
+
+		/* Clocks of shards differ by a turn: one may be a period ahead. */
+		if (age + (1u << BULK_BITS) <= 2u << BULK_BITS)
+			flows += shown & ((1u << BULK_BITS) - 1);
+	}
+	return max_u32(flows, 1);
 }
 
 /*
  * What the guest's own queue holds of one flow: a guest on the stream may be a tap device, which
- * drops what does not fit. The flows that send share it; those of other shards are taken to be as
- * many.
+ * drops what does not fit. The flows that send share it, whichever shard has them.
  */
 static uint32_t guest_queue_share(const struct shard *shard, const struct tcp *tcp)
 {
-	uint32_t flows =
-		shard->bulk_before > shard->bulk_flows ? shard->bulk_before : shard->bulk_flows;
-	uint32_t frames = GUEST_QUEUE_FRAMES;
-
 	if (shard->rt->config->mode != MODE_STREAM)
 		return UINT32_MAX;
-	flows = flows > 1 ? flows * shard->rt->n_shards : 1;
-	return max_u32(frames / flows, GUEST_QUEUE_LEAST) * tcp->mss;
+	return max_u32(GUEST_QUEUE_FRAMES / bulk_flows(shard), GUEST_QUEUE_LEAST) * tcp->mss;
 }
 
 static uint32_t window_of(const struct shard *shard, const struct tcp *tcp)

@@ -132,6 +132,39 @@ static void what_waits_counts_against_it(void **state)
 	assert_int_equal(tcp->rcv_adv - tcp->rcv_nxt, 100000 + SHARE - 50000);
 }
 
+/* What a tap's queue of 1,000 frames takes, whichever shards the flows are in. */
+static void a_guests_queue_is_shared_by_the_flows_of_all_shards(void **state)
+{
+	struct config stream = { .mode = MODE_STREAM };
+	struct runtime two = { .config = &stream, .n_shards = 2 };
+	static struct shard other;
+	struct flow flows[3];
+
+	(void)state;
+	two.shards[0] = &shard;
+	two.shards[1] = &other;
+	shard.rt = other.rt = &two;
+	other.pool.n_chunks = shard.pool.n_chunks;
+	shard.now_us = other.now_us = 10 << 20;
+	room = 4 << 20;
+	for (int i = 0; i < 3; i++) {
+		flows[i] = flow;
+		flows[i].tcp.bits |= TCPB_WND_UPDATE;
+		tcp_window_update(&other, &flows[i]);
+	}
+	tcp_window_release(&shard, &flow);
+	tcp->rcv_adv = tcp->last_ack = tcp->rcv_nxt;
+	tcp->bits |= TCPB_WND_UPDATE;
+	tcp_window_update(&shard, &flow);
+	assert_int_equal(tcp->rcv_adv - tcp->rcv_nxt, 700 / 4 * 1460);
+	/* The others have been silent for a while: all of it is this one's. */
+	shard.now_us += 1 << 20;
+	tcp->bits |= TCPB_WND_UPDATE;
+	tcp_window_update(&shard, &flow);
+	assert_int_equal(tcp->rcv_adv - tcp->rcv_nxt, 700 * 1460);
+	shard.rt = &rt;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -143,6 +176,7 @@ int main(void)
 		cmocka_unit_test_setup(it_never_shrinks, make),
 		cmocka_unit_test_setup(it_moves_by_a_segment_at_least, make),
 		cmocka_unit_test_setup(what_waits_counts_against_it, make),
+		cmocka_unit_test_setup(a_guests_queue_is_shared_by_the_flows_of_all_shards, make),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

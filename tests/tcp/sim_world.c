@@ -323,6 +323,8 @@ void world_reset(struct world *w, uint64_t seed, uint64_t now_us, size_t pool_by
 	w->steps = 0;
 	w->rt.config = &w->config;
 	w->rt.n_shards = 1;
+	w->rt.shards[0] = w->shards[0];
+	w->rt.shards[1] = w->shards[1];
 	w->rt.netconf_rcu = &w->netconf;
 	w->rt.secret = (struct hash_secret){ { rng_next(&w->rng), rng_next(&w->rng) } };
 	w->rt.guest_mac = 0x525400123456;
