@@ -375,39 +375,54 @@ static void want_ack_of_data(struct shard *shard, struct tcp *tcp, bool orderly)
 		tcp->ack_due_us = shard->now_us + TCP_ACK_DELAY_US;
 }
 
+/* Cuts off what was received before. Returns the number at which the rest begins. */
+static uint32_t cut_duplicate(struct shard *shard, struct flow *flow, struct frame *frame,
+			      uint32_t seq)
+{
+	uint32_t old = flow->tcp.rcv_nxt - seq;
+
+	if (!SEQ_LT(seq, flow->tcp.rcv_nxt))
+		return seq;
+	if (old > frame->payload_len)
+		old = frame->payload_len;
+	if (old)
+		note_duplicate(shard, flow, seq, seq + old);
+	tcp_trim(frame, old, UINT32_MAX);
+	return seq + old;
+}
+
+/* Cuts off what lies beyond the window or the guest's FIN, and notes where that is. */
+static void cut_end(struct tcp *tcp, struct frame *frame, uint32_t seq, bool fin)
+{
+	uint32_t end = seq + frame->payload_len;
+
+	if (frame->payload_len && SEQ_GT(end, tcp->rcv_adv)) {
+		tcp_trim(frame, 0, tcp->rcv_adv - seq);
+		fin = false;
+	}
+	if (fin && !tcp->fin_ahead && !lies_below_data(tcp, end)) {
+		tcp->fin_ahead = true;
+		tcp->guest_fin_seq = end;
+	}
+	if (tcp->fin_ahead && SEQ_GT(end, tcp->guest_fin_seq))
+		tcp_trim(frame, 0, SEQ_LT(seq, tcp->guest_fin_seq) ? tcp->guest_fin_seq - seq : 0);
+}
+
 /* RFC 9293 3.10.7.4, seventh step; the segment is acceptable. */
 static void take_payload(struct shard *shard, struct flow *flow, struct frame *frame,
 			 const struct tcp_header *h)
 {
 	struct tcp *tcp = &flow->tcp;
-	uint32_t seq = h->seq;
-	bool fin = h->flags & TCP_FIN, bare = !frame->payload_len;
-	bool orderly = seq == tcp->rcv_nxt && !tcp_queue_first_island(tcp);
+	uint32_t seq;
+	bool bare = !frame->payload_len;
+	bool orderly = h->seq == tcp->rcv_nxt && !tcp_queue_first_island(tcp);
 
 	if (tcp_is(tcp, TCPB_GUEST_FIN)) { /* nothing can follow a FIN */
 		want_ack(tcp);
 		return;
 	}
-	if (SEQ_LT(seq, tcp->rcv_nxt)) {
-		uint32_t old = tcp->rcv_nxt - seq;
-
-		if (old > frame->payload_len)
-			old = frame->payload_len;
-		if (old)
-			note_duplicate(shard, flow, seq, seq + old);
-		tcp_trim(frame, old, UINT32_MAX);
-		seq += old;
-	}
-	if (frame->payload_len && SEQ_GT(seq + frame->payload_len, tcp->rcv_adv)) {
-		tcp_trim(frame, 0, tcp->rcv_adv - seq);
-		fin = false;
-	}
-	if (fin && !tcp->fin_ahead && !lies_below_data(tcp, seq + frame->payload_len)) {
-		tcp->fin_ahead = true;
-		tcp->guest_fin_seq = seq + frame->payload_len;
-	}
-	if (tcp->fin_ahead && SEQ_GT(seq + frame->payload_len, tcp->guest_fin_seq))
-		tcp_trim(frame, 0, SEQ_LT(seq, tcp->guest_fin_seq) ? tcp->guest_fin_seq - seq : 0);
+	seq = cut_duplicate(shard, flow, frame, h->seq);
+	cut_end(tcp, frame, seq, h->flags & TCP_FIN);
 	if (frame->payload_len) {
 		if (seq == tcp->rcv_nxt)
 			take_in_order(shard, flow, frame);
@@ -421,7 +436,7 @@ static void take_payload(struct shard *shard, struct flow *flow, struct frame *f
 		want_ack_of_data(shard, tcp, orderly);
 	/* Without SACK each segment out of order is answered by its own duplicate, which a sender
 	 * counts. */
-	if (seq != tcp->rcv_nxt && SEQ_GT(seq, tcp->rcv_nxt) && !tcp_is(tcp, TCPB_SACK))
+	if (SEQ_GT(seq, tcp->rcv_nxt) && !tcp_is(tcp, TCPB_SACK))
 		tcp_send_control(shard, flow, tcp->snd_nxt, TCP_ACK);
 }
 
@@ -471,45 +486,62 @@ static void take_reset(struct shard *shard, struct flow *flow, const struct tcp_
 		count_drop(&shard->counters, DROP_TCP_SEQUENCE);
 }
 
-static void in_open(struct shard *shard, struct flow *flow, struct frame *frame,
-		    const struct tcp_header *h)
+/* A segment that the timestamps show to be old. */
+static void reject_paws(struct shard *shard, struct flow *flow, const struct frame *frame,
+			const struct tcp_header *h)
+{
+	count_drop(&shard->counters, DROP_TCP_PAWS);
+	/* Late, and its repetition was here before: that was needless. */
+	if (frame->payload_len && SEQ_LE(h->seq + frame->payload_len, flow->tcp.rcv_nxt))
+		note_duplicate(shard, flow, h->seq, h->seq + frame->payload_len);
+	want_ack(&flow->tcp);
+}
+
+/*
+ * A segment outside the window. A full window must not keep its owner from learning what the guest
+ * has received (RFC 9293 3.10.7.4); the guest may have gone one byte beyond it with a probe.
+ */
+static void reject_sequence(struct shard *shard, struct flow *flow, struct frame *frame,
+			    const struct tcp_header *h)
+{
+	const struct tcp *tcp = &flow->tcp;
+	bool near = SEQ_LE(h->seq, tcp->rcv_adv + 1) && SEQ_GE(h->seq, tcp->rcv_nxt - 1);
+
+	reject(shard, flow, frame, h);
+	if (h->flags & TCP_ACK && near)
+		take_ack(shard, flow, frame, h);
+}
+
+/* RFC 9293 3.10.7.4 up to the fifth step: whether more is to be taken from the segment. */
+static bool take_head(struct shard *shard, struct flow *flow, struct frame *frame,
+		      const struct tcp_header *h)
 {
 	struct tcp *tcp = &flow->tcp;
 	uint32_t len = frame->payload_len + (h->flags & TCP_FIN ? 1 : 0);
 
-	if (h->flags & TCP_SYN && !(h->flags & TCP_RST)) { /* RFC 5961 4.2, wherever it lies */
-		challenge(shard, tcp);
-		return;
-	}
-	if (h->flags & TCP_RST) {
+	if (h->flags & TCP_RST)
 		take_reset(shard, flow, h);
-		return;
-	}
-	if (lacks_timestamp(shard, tcp, h))
-		return;
-	if (fails_paws(shard, tcp, h)) {
-		count_drop(&shard->counters, DROP_TCP_PAWS);
-		/* Late, and its repetition was here before: that was needless. */
-		if (frame->payload_len && SEQ_LE(h->seq + frame->payload_len, tcp->rcv_nxt))
-			note_duplicate(shard, flow, h->seq, h->seq + frame->payload_len);
-		want_ack(tcp);
-		return;
-	}
-	if (!is_acceptable(tcp, h->seq, len)) {
-		reject(shard, flow, frame, h);
-		/* A full window must not keep its owner from learning what the guest has received
-		 * (RFC 9293 3.10.7.4); the guest may have gone one byte beyond it with a probe. */
-		if (!(h->flags & TCP_ACK) ||
-		    !(SEQ_LE(h->seq, tcp->rcv_adv + 1) && SEQ_GE(h->seq, tcp->rcv_nxt - 1)))
-			return;
-		take_ack(shard, flow, frame, h);
-		return;
-	}
-	if (!(h->flags & TCP_ACK)) {
+	else if (h->flags & TCP_SYN) /* RFC 5961 4.2, wherever it lies */
+		challenge(shard, tcp);
+	else if (lacks_timestamp(shard, tcp, h))
+		return false;
+	else if (fails_paws(shard, tcp, h))
+		reject_paws(shard, flow, frame, h);
+	else if (!is_acceptable(tcp, h->seq, len))
+		reject_sequence(shard, flow, frame, h);
+	else if (!(h->flags & TCP_ACK))
 		count_drop(&shard->counters, DROP_TCP_FLAGS);
-		return;
-	}
-	if (!take_ack(shard, flow, frame, h))
+	else
+		return take_ack(shard, flow, frame, h);
+	return false;
+}
+
+static void in_open(struct shard *shard, struct flow *flow, struct frame *frame,
+		    const struct tcp_header *h)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	if (!take_head(shard, flow, frame, h))
 		return;
 	if (tcp_is(tcp, TCPB_TS) && SEQ_LE(h->seq, tcp->last_ack))
 		note_timestamp(shard, tcp, &h->options);
