@@ -116,6 +116,18 @@ struct shard {
 /* The clock of all deadlines, in microseconds; monotonic. */
 uint64_t shard_clock_us(void);
 
+/* The shard's lists, all empty. */
+static inline void shard_init_lists(struct shard *shard)
+{
+	list_init(&shard->flows_free);
+	list_init(&shard->owned);
+	list_init(&shard->connecting);
+	list_init(&shard->touched);
+	list_init(&shard->again);
+	list_init(&shard->time_wait);
+	list_init(&shard->waiting);
+}
+
 /* Puts a flow on the list of those to be run before the turn ends. */
 static inline void shard_touch(struct shard *shard, struct flow *flow)
 {

@@ -82,13 +82,7 @@ static bool probe_peek_off(int family)
 
 static void init_lists(struct shard *shard)
 {
-	list_init(&shard->flows_free);
-	list_init(&shard->owned);
-	list_init(&shard->connecting);
-	list_init(&shard->touched);
-	list_init(&shard->again);
-	list_init(&shard->time_wait);
-	list_init(&shard->waiting);
+	shard_init_lists(shard);
 	cds_wfcq_init(&shard->reclaim_head, &shard->reclaim_tail);
 	for (unsigned int i = 0; i < 2 * MAX_QUEUES; i++)
 		shard->sources[i].pollee.kind = POLL_SOURCE;

@@ -8,7 +8,7 @@
  * links: tap
  */
 #include "handover.h"
-#include "shard_internal.h"
+#include "threaded_tx.h"
 
 #include "l3.h"
 #include "taploom/bytes.h"
@@ -47,12 +47,6 @@ struct guest_flow {
 	uint32_t received;
 };
 
-struct guest_tx {
-	struct tx tx;
-	struct world *world;
-	uint8_t room[FRAME_MAX];
-};
-
 struct read_slab {
 	struct slab slab;
 	struct frame frames[SLAB_FRAMES];
@@ -78,12 +72,6 @@ struct world {
 
 /* Frames to the guest */
 
-static uint8_t *frame_begin(struct tx *tx, uint16_t queue, size_t size)
-{
-	(void)queue, (void)size;
-	return ((struct guest_tx *)(void *)tx)->room;
-}
-
 static void note(struct guest_flow *flow, const struct tcp_header *h)
 {
 	uint32_t end = h->ack + h->window; /* no scale, as our SYN had none */
@@ -98,68 +86,15 @@ static void note(struct guest_flow *flow, const struct tcp_header *h)
 		flow->window_end = end;
 }
 
-static void frame_commit(struct tx *tx, size_t len, const struct tx_offload *offload)
+static void guest_frame(struct world *w, const struct tcp_header *h)
 {
-	const uint8_t *frame = ((struct guest_tx *)(void *)tx)->room, *t = frame + 34;
-	struct world *w = ((struct guest_tx *)(void *)tx)->world;
-	struct tcp_header h;
 	unsigned int i;
 
-	(void)offload;
-	if (frame[23] != IPPROTO_TCP || len < 54)
-		return;
-	tcp_header_decode(t, (size_t)(t[12] >> 4) * 4, &h);
 	pthread_mutex_lock(&w->lock);
-	i = (unsigned int)h.dst_port - w->first_port;
-	if (i < FLOWS && h.flags & TCP_ACK && !(h.flags & TCP_RST))
-		note(&w->flows[i], &h);
+	i = (unsigned int)h->dst_port - w->first_port;
+	if (i < FLOWS && h->flags & TCP_ACK && !(h->flags & TCP_RST))
+		note(&w->flows[i], h);
 	pthread_mutex_unlock(&w->lock);
-}
-
-static bool burst_begin(struct tx *tx, struct tx_burst *burst, uint16_t queue, size_t hdr_len,
-			size_t seg_len, size_t want, uint8_t gso_type)
-{
-	uint8_t *room = ((struct guest_tx *)(void *)tx)->room;
-
-	(void)gso_type;
-	*burst = (struct tx_burst){ .hdr = { room },
-				    .iov = { { room + hdr_len, seg_len } },
-				    .n_segments = 1,
-				    .n_iov = 1,
-				    .room = want < seg_len ? want : seg_len,
-				    .hdr_len = hdr_len,
-				    .seg_len = seg_len,
-				    .queue = queue };
-	return true;
-}
-
-static void burst_commit(struct tx *tx, struct tx_burst *burst, size_t len,
-			 const struct tx_offload *offload)
-{
-	(void)tx, (void)burst, (void)len, (void)offload;
-}
-
-static bool flush(struct tx *tx)
-{
-	(void)tx;
-	return true;
-}
-
-static unsigned int caps(const struct tx *tx, uint16_t queue)
-{
-	(void)tx, (void)queue;
-	return 0;
-}
-
-static const struct tx_ops ops = {
-	frame_begin, frame_commit, burst_begin, burst_commit, flush, caps
-};
-
-/* The control thread's side is not there. */
-enum drop control_post_frame(struct control *control, const struct frame *frame)
-{
-	(void)control, (void)frame;
-	return DROP_NONE;
 }
 
 /* Frames from the guest: this thread is the reader. */

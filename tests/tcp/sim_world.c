@@ -292,13 +292,7 @@ static void reset_shard(struct world *w, struct shard *shard, uint64_t now_us, s
 	shard->rt = &w->rt;
 	shard->tx = &w->tx.tx;
 	shard->now_us = now_us;
-	list_init(&shard->flows_free);
-	list_init(&shard->owned);
-	list_init(&shard->connecting);
-	list_init(&shard->touched);
-	list_init(&shard->again);
-	list_init(&shard->time_wait);
-	list_init(&shard->waiting);
+	shard_init_lists(shard);
 	wheel_init(&shard->wheel, now_us);
 }
 

@@ -13,34 +13,22 @@
  * costs a second, which would hide all that is to be seen of TCP. One thread a way; ends with
  * status 0 when the daemon closes the socket or at SIGTERM, and prints then what it did.
  */
+#include "ends.h"
+
 #include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/if_tun.h>
-#include <net/if.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
-#include <unistd.h>
 
-#define FRAME_ROOM    70000	 /* more than any frame */
-#define BATCH	      (1U << 20) /* bytes gathered before a write to the socket */
-#define SLAB	      (4U << 20) /* bytes read from the socket at once */
-#define SOCKET_BUFFER (4 << 20)	 /* so that neither side waits for each batch */
-#define TURN	      64	 /* frames read between two looks at the clock */
-#define NS_PER_MS     1000000.0
+#define SLAB	  (4U << 20) /* bytes read from the socket at once */
+#define TURN	  64	     /* frames read between two looks at the clock */
+#define NS_PER_MS 1000000.0
 
 struct faults {
 	double loss, dup, reorder; /* chances, 0 to 1 */
@@ -78,12 +66,6 @@ struct way {
 	_Atomic uint64_t n_passed, n_lost, n_full, n_twice,
 		n_late; /* the main thread prints them */
 };
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
 
 static int64_t now_ns(void)
 {
@@ -300,9 +282,8 @@ static void *carry(void *arg)
 }
 
 /* Opens a tap device in a namespace; the calling thread is where it was afterwards. */
-static int open_tap(char *name)
+static int open_tap_in(char *name)
 {
-	struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI };
 	char *netns = strchr(name, '@'), path[256];
 	int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	if (netns) {
@@ -313,33 +294,17 @@ static int open_tap(char *name)
 			die(path);
 		close(there);
 	}
-	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
-	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0 || ioctl(fd, TUNSETIFF, &request) < 0)
-		die(name);
+	int fd = open_tap(name);
 	if (setns(home, CLONE_NEWNET) < 0)
 		die("the first namespace");
 	close(home);
 	return fd;
 }
 
-static int connect_to(const char *path)
-{
-	struct sockaddr_un where = { .sun_family = AF_UNIX };
-	snprintf(where.sun_path, sizeof(where.sun_path), "%s", path);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int size = SOCKET_BUFFER;
-	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
-	if (connect(fd, (const struct sockaddr *)&where, sizeof(where)) < 0)
-		die(path);
-	return fd;
-}
-
 static struct end open_end(char *text)
 {
 	if (strncmp(text, "tap:", 4) == 0)
-		return (struct end){ .fd = open_tap(text + 4) };
+		return (struct end){ .fd = open_tap_in(text + 4) };
 	if (strncmp(text, "unix:", 5) == 0)
 		return (struct end){ .fd = connect_to(text + 5), .is_stream = true };
 	fprintf(stderr, "faultwire: %s: neither tap:NAME nor unix:PATH\n", text);

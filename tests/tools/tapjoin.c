@@ -4,37 +4,19 @@
  * frame, as QEMU does for a VM. A namespace with this device stands in the place of a guest, at
  * little cost. One thread a direction; ends with status 0 when the daemon closes the socket.
  */
+#include "ends.h"
+
 #include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/if_tun.h>
-#include <net/if.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
-#define FRAME_ROOM    70000	 /* more than any frame */
-#define BATCH	      (1U << 20) /* bytes gathered before a write to the socket */
-#define SLAB	      (8U << 20) /* bytes read from the socket at once */
-#define SOCKET_BUFFER (4 << 20)	 /* so that neither side waits for each batch */
+#define SLAB (8U << 20) /* bytes read from the socket at once */
 
 struct joint {
 	int tap;
 	int sock;
 };
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
 
 static void write_all(int fd, const uint8_t *bytes, size_t len)
 {
@@ -134,29 +116,6 @@ static void socket_to_tap(const struct joint *joint)
 		memmove(slab, slab + taken, used - taken);
 		used -= taken;
 	}
-}
-
-static int open_tap(const char *name)
-{
-	struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI };
-	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
-	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0 || ioctl(fd, TUNSETIFF, &request) < 0)
-		die("tap");
-	return fd;
-}
-
-static int connect_to(const char *path)
-{
-	struct sockaddr_un where = { .sun_family = AF_UNIX };
-	snprintf(where.sun_path, sizeof(where.sun_path), "%s", path);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int size = SOCKET_BUFFER;
-	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
-	if (connect(fd, (const struct sockaddr *)&where, sizeof(where)) < 0)
-		die(path);
-	return fd;
 }
 
 int main(int argc, char **argv)
