@@ -57,6 +57,8 @@ int vring_start(struct vring *ring, const struct vring_setup *setup, const struc
 		.used_wrap = base >> 15 & 1,
 		.published_wrap = base >> 15 & 1,
 	};
+	if (setup->packed)
+		vring_resume(ring);
 	return 0;
 }
 

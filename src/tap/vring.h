@@ -25,6 +25,9 @@
 #define VRING_DESC_NEXT	    1u
 #define VRING_DESC_WRITE    2u
 #define VRING_DESC_INDIRECT 4u
+/* Flags of a packed ring's descriptors, beside the wrap counters. */
+#define VRING_DESC_AVAIL (1u << 7)
+#define VRING_DESC_USED	 (1u << 15)
 
 /* A chain that was taken: what is needed to give it back. */
 struct vring_chain {
@@ -67,6 +70,7 @@ struct vring {
 	bool used_wrap;
 	bool published_wrap;
 	uint16_t first_flags; /* packed: of the oldest unpublished entry, stored last */
+	uint32_t first_len;   /* likewise */
 };
 
 struct vring_ops {
@@ -92,8 +96,9 @@ size_t vring_device_len(uint32_t num, bool packed);
  * Starts a ring at the base that the front-end says (SET_VRING_BASE): the available index, or for a
  * packed ring slot and wrap counter in the low 16 bits. Used elements of a split ring go on where
  * its used index stands, those of a packed ring where the available ones do: front-ends differ in
- * what they say in the high half, and a ring that was stopped has nothing under way. -EINVAL for a
- * base outside the ring.
+ * what they say in the high half, and a ring that was stopped has nothing under way. A packed ring
+ * that shows where it stands is believed rather than the base (vring_resume.c). -EINVAL for a base
+ * outside the ring.
  */
 int vring_start(struct vring *ring, const struct vring_setup *setup, const struct vu_memory *memory,
 		uint32_t base);
@@ -200,6 +205,40 @@ bool vring_append(const struct vring *ring, uint64_t addr, uint32_t len, struct 
 
 /* The table behind an indirect descriptor; NULL if it lies. *n: its entries. */
 const uint8_t *vring_indirect(const struct vring *ring, uint64_t addr, uint32_t len, uint32_t *n);
+
+static inline uint8_t *vring_slot(const struct vring *ring, uint32_t pos)
+{
+	return ring->setup.desc + (size_t)pos * VRING_DESC_LEN;
+}
+
+/* Flags of a used element of a packed ring. */
+static inline uint16_t vring_used_flags(bool wrap)
+{
+	return wrap ? VRING_DESC_AVAIL | VRING_DESC_USED : 0;
+}
+
+/* Moves a packed ring's position by n slots; n is at most the ring's size. */
+static inline void vring_advance(const struct vring *ring, uint16_t *pos, bool *wrap, uint32_t n)
+{
+	uint32_t to = *pos + n;
+
+	if (to >= ring->setup.num) {
+		to -= ring->setup.num;
+		*wrap = !*wrap;
+	}
+	*pos = (uint16_t)to;
+}
+
+/* Logs a write to a packed ring's slot, after it: who copies the page meanwhile must find it dirty
+ * again. */
+static inline void vring_log_slot(const struct vring *ring, const uint8_t *slot)
+{
+	if (ring->memory->logging)
+		vu_log_mark_ours(ring->memory, slot, VRING_DESC_LEN);
+}
+
+/* Has a packed ring go on where its descriptors say that it stands, if they do. */
+void vring_resume(struct vring *ring);
 
 /* Logs a write to the device part. */
 static inline void vring_log_device(const struct vring *ring, uint64_t off, uint64_t len)

@@ -4,14 +4,13 @@
  * available and we overwrite the first of each with a used element. Whether a slot is available or
  * used is told by two flags beside the wrap counters of both sides.
  *
- * A batch of used elements becomes visible at once: the flags of its first slot are stored last.
+ * A batch of used elements becomes visible at once: length and flags of its first slot are stored
+ * last.
  */
 #include "vring.h"
 
 #include <errno.h>
 
-#define FLAG_AVAIL     (1u << 7)
-#define FLAG_USED      (1u << 15)
 #define DESC_FLAGS_OFF 14
 #define EVENT_OFF_WRAP 0
 #define EVENT_FLAGS    2
@@ -19,26 +18,9 @@
 #define EVENT_DISABLE  1u
 #define EVENT_DESC     2u
 
-static uint8_t *slot_at(const struct vring *ring, uint16_t pos)
-{
-	return ring->setup.desc + (size_t)pos * VRING_DESC_LEN;
-}
-
 static bool flags_available(uint16_t flags, bool wrap)
 {
-	return !(flags & FLAG_AVAIL) != wrap && !(flags & FLAG_USED) == wrap;
-}
-
-/* Moves a position by n slots; n is at most the ring's size. */
-static void advance(const struct vring *ring, uint16_t *pos, bool *wrap, uint32_t n)
-{
-	uint32_t to = *pos + n;
-
-	if (to >= ring->setup.num) {
-		to -= ring->setup.num;
-		*wrap = !*wrap;
-	}
-	*pos = (uint16_t)to;
+	return !(flags & VRING_DESC_AVAIL) != wrap && !(flags & VRING_DESC_USED) == wrap;
 }
 
 /*
@@ -93,15 +75,15 @@ static int packed_take(struct vring *ring, bool writable, struct vring_chain *ch
 
 	if (ring->broken)
 		return -EPROTO;
-	if (!flags_available(guest_load16(slot_at(ring, pos) + DESC_FLAGS_OFF), wrap))
+	if (!flags_available(guest_load16(vring_slot(ring, pos) + DESC_FLAGS_OFF), wrap))
 		return 0;
 	*chain = (struct vring_chain){ .pos = (uint16_t)(pos | (wrap ? 0x8000 : 0)) };
 	do {
 		struct vring_desc d;
 
-		read_once(&d, slot_at(ring, pos), sizeof(d));
+		read_once(&d, vring_slot(ring, pos), sizeof(d));
 		more = take_slot(ring, &d, writable, chain, iov);
-		advance(ring, &pos, &wrap, 1);
+		vring_advance(ring, &pos, &wrap, 1);
 	} while (more > 0);
 	if (more < 0)
 		return vring_lie(ring);
@@ -118,46 +100,56 @@ static void packed_untake(struct vring *ring, const struct vring_chain *chain)
 	ring->taken -= chain->n_slots;
 }
 
-/* After each write: who copies the page meanwhile must find it dirty again. */
-static void log_slot(const struct vring *ring, const uint8_t *slot)
+/* Passes the other slots of a chain. Drivers don't look at them; that they are marked as used, too,
+ * is what vring_resume() goes by. */
+static void pass_slots(struct vring *ring, unsigned int n)
 {
-	if (ring->memory->logging)
-		vu_log_mark_ours(ring->memory, slot, VRING_DESC_LEN);
+	for (; n; n--) {
+		uint8_t *slot = vring_slot(ring, ring->used_pos);
+
+		guest_store16(slot + DESC_FLAGS_OFF, vring_used_flags(ring->used_wrap));
+		vring_log_slot(ring, slot);
+		vring_advance(ring, &ring->used_pos, &ring->used_wrap, 1);
+	}
 }
 
 static void packed_put(struct vring *ring, const struct vring_chain *chain, uint32_t written)
 {
-	uint8_t *slot = slot_at(ring, ring->used_pos);
-	uint16_t flags = ring->used_wrap ? FLAG_AVAIL | FLAG_USED : 0;
+	uint8_t *slot = vring_slot(ring, ring->used_pos);
+	uint16_t flags = vring_used_flags(ring->used_wrap);
 
 	if (written)
 		flags |= VRING_DESC_WRITE;
-	guest_store32(slot + 8, written);
 	guest_store16(slot + 12, chain->id);
-	if (ring->used_pos == ring->published && ring->used_wrap == ring->published_wrap)
+	if (ring->used_pos == ring->published && ring->used_wrap == ring->published_wrap) {
 		ring->first_flags = flags;
-	else
+		ring->first_len = written;
+	} else {
+		guest_store32(slot + 8, written);
 		guest_store16(slot + DESC_FLAGS_OFF, flags);
-	log_slot(ring, slot);
-	advance(ring, &ring->used_pos, &ring->used_wrap, chain->n_slots);
+	}
+	vring_log_slot(ring, slot);
+	vring_advance(ring, &ring->used_pos, &ring->used_wrap, 1);
+	pass_slots(ring, chain->n_slots - 1u);
 	ring->taken -= chain->n_slots;
 }
 
 static void packed_publish(struct vring *ring)
 {
-	uint8_t *slot = slot_at(ring, ring->published);
+	uint8_t *slot = vring_slot(ring, ring->published);
 
 	if (ring->published == ring->used_pos && ring->published_wrap == ring->used_wrap)
 		return;
+	guest_store32(slot + 8, ring->first_len);
 	guest_store16(slot + DESC_FLAGS_OFF, ring->first_flags);
-	log_slot(ring, slot);
+	vring_log_slot(ring, slot);
 	ring->published = ring->used_pos;
 	ring->published_wrap = ring->used_wrap;
 }
 
 static bool packed_has_more(const struct vring *ring)
 {
-	return flags_available(guest_load16(slot_at(ring, ring->avail_pos) + DESC_FLAGS_OFF),
+	return flags_available(guest_load16(vring_slot(ring, ring->avail_pos) + DESC_FLAGS_OFF),
 			       ring->avail_wrap);
 }
 

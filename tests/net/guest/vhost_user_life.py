@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 What happens to a guest of two queue pairs in its life: stopped and continued in a download, reset, its driver
-unbound, QEMU killed, the daemon killed. Each time it has network afterwards. TAPLOOM names the program under
-test; the arguments are names of events, none means all.
+unbound, QEMU killed, the daemon killed, with split and with packed rings. Each time it has network afterwards.
+TAPLOOM names the program under test; the arguments are names of events, none means all.
 """
 
 import json
@@ -26,15 +26,16 @@ MEMORY_MIB = 768
 SIZE = 20_000_000
 PROMPT = re.compile(rb"# (\x1b\[6n)?$")
 SECONDS = 300  # until a guest that says nothing hangs
+RINGS = {"split": "", "packed": "packed=on"}
 DRIVER = "/sys/bus/virtio/drivers/virtio_net"
 
 
 class Console:
     """QEMU with a shell of the guest on its serial line, and its monitor."""
 
-    def __init__(self, net, path):
+    def __init__(self, net, path, options):
         values = guest.settings(net, size=SIZE) | {"GUEST_MODE": "shell"}
-        boot = guest.Guest(net, guest.vhost_user_device(path, 2, MEMORY_MIB), values, MEMORY_MIB)
+        boot = guest.Guest(net, guest.vhost_user_device(path, 2, MEMORY_MIB, options), values, MEMORY_MIB)
         self.monitor = os.path.join(net.directory, "monitor")
         self.command = [word for word in boot.command if word != "-no-reboot"]
         self.command += ["-serial", "stdio", "-qmp", f"unix:{self.monitor},server=on,wait=off"]
@@ -64,6 +65,11 @@ class Console:
         self.process.stdin.write(command.encode() + b"\n")
         self.process.stdin.flush()
 
+    def do(self, command):
+        """Types a command; returns what it prints."""
+        self.say(command)
+        return self.answer()
+
     def tell_monitor(self, *commands):
         """Commands for QEMU itself."""
         with socket.socket(socket.AF_UNIX) as sock:
@@ -80,10 +86,10 @@ class Console:
 class Life:
     """One guest and its daemon; each event is a method."""
 
-    def __init__(self, net):
+    def __init__(self, net, options):
         self.net = net
         self.daemon = self.new_daemon()
-        self.console = Console(net, self.daemon.socket)
+        self.console = Console(net, self.daemon.socket, options)
         self.console.start()
 
     def new_daemon(self):
@@ -92,8 +98,8 @@ class Life:
 
     def has_network(self):
         """Whether the remote answers."""
-        self.console.say(f"ping -c 3 -W 10 {self.net.REMOTE4} | grep -c 'bytes from'")
-        return re.search(r"^[1-3]\s*$", self.console.answer(), re.MULTILINE)
+        answer = self.console.do(f"ping -c 3 -W 10 {self.net.REMOTE4} | grep -c 'bytes from'")
+        return re.search(r"^[1-3]\s*$", answer, re.MULTILINE)
 
     def stopped_in_a_download(self):
         """Continued, it gets the rest."""
@@ -112,9 +118,8 @@ class Life:
 
     def driver_unbound(self):
         """Three times, and bound again."""
-        self.console.say(f"cd {DRIVER}; for i in 1 2 3; do for v in virtio*; do echo $v >unbind; "
-                         "echo $v >bind; done; done; cd /; sh /guest/configure.sh all")
-        self.console.answer()
+        self.console.do(f"cd {DRIVER}; for i in 1 2 3; do for v in virtio*; do echo $v >unbind; "
+                        "echo $v >bind; done; done; cd /; sh /guest/configure.sh all")
 
     def daemon_killed(self):
         """QEMU connects to the next one."""
@@ -122,6 +127,22 @@ class Life:
         self.daemon.process.wait()
         self.daemon = self.new_daemon()
         topology.wait_until(lambda: "The guest is connected" in self.daemon.log(), 60, "a new connection")
+
+    def daemon_killed_under_load(self):
+        """Three times, with data under way in both directions."""
+        server = f"socat - TCP:{self.net.REMOTE4}:{self.net.PORT} >/dev/null 2>&1"
+        for _ in range(3):
+            self.console.do(f"(echo get {SIZE}; sleep {SECONDS}) | {server} &")
+            self.console.do(f"(echo put {SIZE}; head -c {SIZE} /dev/zero) | {server} &")
+            topology.wait_until(self.is_loaded, 60, "data in both directions")
+            self.daemon_killed()
+            assert self.has_network(), f"no network:\n{self.daemon.log()}"
+            self.console.do("killall socat sleep")
+
+    def is_loaded(self):
+        """Whether a megabyte has gone each way by this daemon."""
+        counters = self.daemon.counters()
+        return all(counters.get(name, {}).get("total", 0) > 1_000_000 for name in ("rx-bytes", "tx-bytes"))
 
     def qemu_killed(self):
         """The next QEMU is served, and no descriptor of the first is left."""
@@ -132,21 +153,27 @@ class Life:
         assert self.daemon.descriptors() <= before, f"{before}, then {self.daemon.descriptors()} descriptors"
 
 
-EVENTS = ("stopped_in_a_download", "driver_unbound", "daemon_killed", "reset", "qemu_killed")
+EVENTS = ("stopped_in_a_download", "driver_unbound", "daemon_killed", "daemon_killed_under_load", "reset", "qemu_killed")
 
 
-def main():
+def live(rings, events):
+    """One guest's life, with one kind of rings."""
     with topology.Topology("taploom-life", data=SIZE) as net:
-        life = Life(net)
+        life = Life(net, RINGS[rings])
         assert life.has_network(), "no network after the boot"
-        for event in sys.argv[1:] or EVENTS:
+        for event in events:
             getattr(life, event)()
             assert life.has_network(), f"no network after {event}:\n{life.daemon.log()}"
-            print("ok", event.replace("_", " "), flush=True)
+            print("ok", rings, event.replace("_", " "), flush=True)
         lies = life.daemon.counters().get("drop-vring")
         assert not lies, f"{lies}:\n{life.daemon.log()}"
         life.console.process.kill()
         life.console.process.wait()
+
+
+def main():
+    for rings in RINGS:
+        live(rings, sys.argv[1:] or EVENTS)
     return 0
 
 
