@@ -7,7 +7,8 @@
  *   vhost_reader.c   that thread as the reader of a guest with fewer queue pairs than shards
  *   vu_device.c      requests; vu_queue.c, vring*.c, vu_memory.c  rings and memory
  *   vu_rx.c          chains to frames, and back to the guest when their batch is done
- *   vu_tx.c          transmit batches, into the guest's receive buffers
+ *   vu_tx.c          transmit batches, into the guest's receive buffers; vu_tx_room.c takes those,
+ *                    vu_tx_write.c fills them, vu_tx_burst.c has payload received into them
  *
  * Locks: that of a queue to the guest, then that of a queue from it; never two of one kind.
  */
@@ -15,6 +16,7 @@
 
 #include "handover.h"
 #include "vu_device.h"
+#include "vu_tx.h"
 
 #include "taploom/known_addrs.h"
 #include "taploom/tap.h"
@@ -63,37 +65,6 @@ struct vu_turn {
 	bool more;	       /* the ring may hold more; its kick is still to be read */
 };
 
-#define VU_TX_CHAINS 1024u
-#define VU_TX_IOV    (4u * 1024u)
-#define VU_TX_BOUNCE (256u << 10)
-#define VU_TX_HDR    128u
-
-/* One segment of an open burst or frame: chains and pieces, as indices into the batch's. */
-struct vu_tx_seg {
-	unsigned int chain, n_chains;
-	unsigned int iov, n_iov;
-	uint8_t *bounce; /* where its payload is received, if not in place */
-};
-
-/* A thread's transmit batch. */
-struct vu_tx {
-	struct tx tx; /* first */
-	struct vhost *vhost;
-	unsigned int index;	/* the shard's, or n_shards for control */
-	struct vu_queue *queue; /* whose lock is held: since the first frame of the batch */
-	size_t vnet_len;	/* of that queue's header */
-	_Atomic bool
-		woken; /* the guest may have room again: set by any thread, cleared by the flush */
-	/* What is taken for the frame or burst at hand. */
-	unsigned int n_chains, n_iov, n_segs;
-	uint8_t vnet_type; /* gso_type of the burst, 0: plain frames */
-	struct vring_chain chains[VU_TX_CHAINS];
-	struct iovec iov[VU_TX_IOV];
-	struct vu_tx_seg segs[TX_BURST_SEGMENTS];
-	uint8_t hdrs[TX_BURST_SEGMENTS][VU_TX_HDR];
-	uint8_t bounce[VU_TX_BOUNCE]; /* single frames, and payload that no one buffer holds */
-};
-
 struct vhost {
 	struct transport transport; /* first */
 	struct runtime *rt;
@@ -130,6 +101,11 @@ struct vhost {
 	size_t slabs_size, txs_size;
 };
 
+static inline unsigned int vhost_caps(const struct vhost *vhost)
+{
+	return atomic_load_explicit(&vhost->caps, memory_order_relaxed);
+}
+
 /* vhost_watch.c. The control-socket thread's. */
 extern const struct vu_device_ops vhost_device_ops;
 
@@ -144,16 +120,6 @@ void vu_rx_turn(struct vu_port *port, struct vu_turn *turn);
 bool vu_port_read(struct shard_source *source, struct shard *shard);
 /* The guest posted buffers for frames to it: wakes the batches that wait. Any thread. */
 void vu_tx_kicked(struct vu_port *port);
-
-/* vu_tx.c */
-void vu_tx_init(struct vu_tx *vtx, struct vhost *vhost, unsigned int index);
-/* Lets go of a queue whose lock the batch holds, as tx_flush() does, but says nothing of waiting.
- */
-void vu_tx_leave(struct tx *tx);
-/* Wakes a thread that waits for the guest, by its batch's number. Any thread. */
-void vu_tx_wake(struct vhost *vhost, unsigned int index);
-/* Wakes all of them. */
-void vu_tx_wake_all(struct vhost *vhost);
 
 /* vhost_reader.c: the thread runs what the port has; last: no other port is known to have
  * something. */

@@ -140,37 +140,6 @@ static void empty_frame_is_dropped(void **state)
 	rig_free(rig);
 }
 
-static void frame_too_long_for_a_ring_of_merged_buffers_is_counted(void **state)
-{
-	struct rig *rig = rig_new(BASE | F(VIRTIO_NET_F_MRG_RXBUF), 1, 1, 100);
-	struct tx *tx = rig->shards[0].tx;
-
-	(void)state;
-	assert_non_null(tx_frame_begin(tx, 0, FRAME_MAX));
-	tx_frame_commit(tx, FRAME_MAX, NULL);
-	assert_false(tx->blocked);
-	assert_int_equal(rig->shards[0].counters.drop[DROP_TX_TOO_BIG], 1);
-	tx_flush(tx);
-	round_trip(rig, 0, 8, 300);
-	rig_free(rig);
-}
-
-static void stream_is_cut_to_a_ring_of_merged_buffers(void **state)
-{
-	struct rig *rig = rig_new(BASE | F(VIRTIO_NET_F_MRG_RXBUF), 1, 1, 100);
-	struct tx *tx = rig->shards[0].tx;
-	struct tx_burst burst;
-
-	(void)state;
-	assert_true(tx_burst_begin(tx, &burst, 0, 54, 60000, 60000, VIRTIO_NET_HDR_GSO_TCPV4));
-	assert_int_equal(burst.n_segments, 1);
-	assert_int_equal(burst.room, NUM * 100 - VNET - 54);
-	tx_burst_commit(tx, &burst, 0, NULL);
-	tx_flush(tx);
-	round_trip(rig, 0, 8, 300);
-	rig_free(rig);
-}
-
 static void ring_without_a_kick_carries_frames(void **state)
 {
 	struct rig *rig = rig_new(BASE | F(VIRTIO_RING_F_EVENT_IDX), SHARDS, 1, 2000);
@@ -190,8 +159,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(chain_shorter_than_its_header_is_a_lie),
 		cmocka_unit_test(empty_frame_is_dropped),
-		cmocka_unit_test(frame_too_long_for_a_ring_of_merged_buffers_is_counted),
-		cmocka_unit_test(stream_is_cut_to_a_ring_of_merged_buffers),
 		cmocka_unit_test(ring_without_a_kick_carries_frames),
 	};
 	struct CMUnitTest rows[sizeof(cases) / sizeof(cases[0])];
