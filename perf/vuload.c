@@ -17,12 +17,14 @@
 #define BIT(n)	   (1ull << (n))
 
 static const char usage[] =
-	"Usage: taploom-vuload bulk|udp|trans -U SOCKET -c ADDRESS -p PORT [OPTION]...\n"
+	"Usage: taploom-vuload bulk|udp|trans|stopped -U SOCKET -c ADDRESS -p PORT [OPTION]...\n"
 	"  -U SOCKET     of the vhost-user back-end\n"
 	"  -c ADDRESS    IPv4 address that a taploom-load listens on; -p its port\n"
 	"  -a ADDRESS    the guest's; -g ADDRESS of its gateway\n"
 	"  -s, -r        send, receive (bulk and udp); both for full duplex (bulk)\n"
-	"  -n N          flows, default 1, in turn over the queue pairs\n"
+	"  -n N          flows, default 1, in turn over the queue pairs; but one of them to the "
+	"next port,\n"
+	"                where nobody is to read (stopped)\n"
 	"  -t SECONDS    time measured, default 5\n"
 	"  -o SECONDS    time left out before it, default 0.5\n"
 	"  -R RATE       limit of the sender: bytes (bulk) or datagrams (udp) a second\n"
@@ -37,7 +39,7 @@ static const char usage[] =
 	"  -m MTU        of the guest, default 1500\n"
 	"  -f LIST       features to leave out or, with +, to add: csum, tso, mrg, event, "
 	"indirect,\n"
-	"                packed, uso\n";
+	"                packed, inorder, uso\n";
 
 /* By the word of -f. */
 static const struct feature {
@@ -54,6 +56,7 @@ static const struct feature {
 	{ "event", BIT(VIRTIO_RING_F_EVENT_IDX), true },
 	{ "indirect", BIT(VIRTIO_RING_F_INDIRECT_DESC), true },
 	{ "packed", BIT(VIRTIO_F_RING_PACKED), false },
+	{ "inorder", BIT(VIRTIO_F_IN_ORDER), false },
 	{ "uso",
 	  BIT(VIRTIO_NET_F_GUEST_USO4) | BIT(VIRTIO_NET_F_GUEST_USO6) | BIT(VIRTIO_NET_F_HOST_USO),
 	  false },
@@ -67,6 +70,7 @@ static const struct kind {
 	{ "udp", &vl_udp_app, 1400 },
 	{ "bulk", &vl_bulk_app, 0 },
 	{ "trans", &vl_trans_app, 1 },
+	{ "stopped", &vl_stopped_app, 0 },
 };
 
 int64_t vl_now_ns(void)

@@ -9,7 +9,7 @@
  *   vuload_frame.c   Ethernet, ARP, IPv4, UDP and TCP headers, checksums
  *   vuload_udp.c     datagrams of one size over one or several flows
  *   vuload_tcp.c     a TCP peer that keeps to windows and sends again what is lost
- *   vuload_bulk.c, vuload_trans.c   what it is used for
+ *   vuload_bulk.c, vuload_trans.c, vuload_stopped.c   what it is used for
  *
  * One thread: a frame costs a fraction of what it costs the back-end.
  */
@@ -114,7 +114,7 @@ struct vl {
 	void *state; /* the application's */
 };
 
-extern const struct vl_app vl_udp_app, vl_bulk_app, vl_trans_app;
+extern const struct vl_app vl_udp_app, vl_bulk_app, vl_trans_app, vl_stopped_app;
 
 int64_t vl_now_ns(void);
 /* Ends the process with status 1 after one line. */
@@ -127,6 +127,12 @@ static inline bool vl_has(const struct vl *vl, unsigned int feature)
 
 /* vuload_dev.c */
 void vl_dev_open(struct vl *vl);
+/* Stops all rings. False: the back-end keeps a frame that it has taken. */
+bool vl_dev_stop(struct vl *vl);
+/* Starts them again where they stopped. */
+void vl_dev_go_on(struct vl *vl);
+/* Resets the device and sets it up anew; frames that are under way are lost. */
+void vl_dev_reset(struct vl *vl);
 /* Where the next frame's bytes go: the virtio header, then a frame of up to the MTU. NULL: the ring
  * is full. */
 uint8_t *vl_tx_begin(struct vl *vl, unsigned int pair);

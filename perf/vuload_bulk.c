@@ -34,8 +34,8 @@ static void start(struct vl *vl)
 	vl->state = bulk;
 	bulk->begin_ns = bulk->timer_ns = vl_now_ns();
 	for (unsigned int i = 0; i < vl->options->n_flows; i++)
-		vl_tcp_open(vl, &bulk->flows[i], (uint16_t)(FIRST_PORT + i), i % vl->options->pairs,
-			    bulk->begin_ns);
+		vl_tcp_open(vl, &bulk->flows[i], (uint16_t)(FIRST_PORT + i), vl->options->port,
+			    i % vl->options->pairs, bulk->begin_ns);
 }
 
 static void count(struct vl *vl, unsigned int flow, size_t n, int64_t now)

@@ -51,6 +51,14 @@ static void start_pair(struct vl *vl, unsigned int i, uint8_t *memory)
 	vfe_kick(&vl->fe, 2 * i);
 }
 
+static void start_pairs(struct vl *vl)
+{
+	if (vfe_negotiate(&vl->fe, vl->options->features))
+		vl_die("the back-end does not negotiate");
+	for (unsigned int i = 0; i < vl->options->pairs; i++)
+		start_pair(vl, i, vl->pattern + PATTERN_BYTES + i * pair_bytes(vl));
+}
+
 void vl_dev_open(struct vl *vl)
 {
 	const struct vl_options *options = vl->options;
@@ -66,10 +74,7 @@ void vl_dev_open(struct vl *vl)
 		vl_die("shared memory");
 	vl->pattern = vl->fe.mem + VFE_BUFFERS;
 	pattern_fill(vl->pattern, PATTERN_BYTES);
-	if (vfe_negotiate(&vl->fe, options->features))
-		vl_die("the back-end does not negotiate");
-	for (unsigned int i = 0; i < options->pairs; i++)
-		start_pair(vl, i, vl->pattern + PATTERN_BYTES + i * pair_bytes(vl));
+	start_pairs(vl);
 }
 
 /* Transmit. */
@@ -123,6 +128,46 @@ void vl_tx_commit(struct vl *vl, unsigned int pair, size_t head_len, const void 
 	}
 	drv_add(p->tx, d, d[1].len ? 2 : 1);
 	p->added[1] = true;
+}
+
+/* Stops. */
+
+bool vl_dev_stop(struct vl *vl)
+{
+	bool all_back = true;
+
+	for (unsigned int i = 0; i < 2 * vl->options->pairs; i++) {
+		const struct drv_ring *ring = &vl->fe.rings[i];
+		uint16_t used;
+		uint32_t base;
+
+		if (vfe_ring_stop(&vl->fe, i, &base))
+			vl_die("the back-end does not stop a ring");
+		if (i % 2 == 0)
+			continue;
+		reclaim(&vl->pairs[i / 2]);
+		used = (uint16_t)(ring->last_used | (ring->packed && ring->used_wrap ? 0x8000 : 0));
+		all_back &= (uint16_t)base == used;
+	}
+	return all_back;
+}
+
+void vl_dev_go_on(struct vl *vl)
+{
+	for (unsigned int i = 0; i < 2 * vl->options->pairs; i++) {
+		if (vfe_ring_fd(&vl->fe, VU_SET_VRING_KICK, i, &vl->fe.kick[i]))
+			vl_die("the back-end does not start a ring again");
+		eventfd_write(vl->fe.kick[i], 1);
+	}
+}
+
+void vl_dev_reset(struct vl *vl)
+{
+	if (vfe_do(&vl->fe, (struct vu_message){ .request = VU_RESET_DEVICE }))
+		vl_die("the back-end does not reset");
+	for (unsigned int i = 0; i < vl->options->pairs; i++)
+		vl->pairs[i].tx_done = vl->pairs[i].tx_frames;
+	start_pairs(vl);
 }
 
 /* Receive. */

@@ -81,7 +81,7 @@ static bool emit(struct vl *vl, struct vl_tcp *tcp, uint8_t flags, uint32_t seq,
 		return false;
 	l4 = vl_build_ip(vl, slot, IPPROTO_TCP, head + len);
 	store_be16(l4, tcp->port);
-	store_be16(l4 + 2, vl->options->port);
+	store_be16(l4 + 2, tcp->peer_port);
 	store_be32(l4 + 4, seq);
 	store_be32(l4 + 8, flags & ACK ? tcp->irs + 1 + (uint32_t)tcp->rcv + tcp->fin_received : 0);
 	l4[12] = (uint8_t)(head / 4 << 4);
@@ -102,11 +102,13 @@ static bool emit(struct vl *vl, struct vl_tcp *tcp, uint8_t flags, uint32_t seq,
 	return true;
 }
 
-void vl_tcp_open(struct vl *vl, struct vl_tcp *tcp, uint16_t port, unsigned int pair, int64_t now)
+void vl_tcp_open(struct vl *vl, struct vl_tcp *tcp, uint16_t port, uint16_t peer_port,
+		 unsigned int pair, int64_t now)
 {
 	*tcp = (struct vl_tcp){
 		.state = VL_TCP_SYN,
 		.port = port,
+		.peer_port = peer_port,
 		.pair = pair,
 		.iss = (uint32_t)now,
 		.segment_len = vl->options->mtu - VL_IP - VL_TCP,

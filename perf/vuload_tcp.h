@@ -20,7 +20,7 @@ enum vl_tcp_state {
 
 struct vl_tcp {
 	enum vl_tcp_state state;
-	uint16_t port; /* ours */
+	uint16_t port, peer_port;
 	unsigned int pair;
 	uint32_t iss, irs;
 	uint8_t peer_scale;
@@ -41,7 +41,8 @@ struct vl_tcp {
 };
 
 /* Sends a SYN, or notes that it must be sent again. */
-void vl_tcp_open(struct vl *vl, struct vl_tcp *tcp, uint16_t port, unsigned int pair, int64_t now);
+void vl_tcp_open(struct vl *vl, struct vl_tcp *tcp, uint16_t port, uint16_t peer_port,
+		 unsigned int pair, int64_t now);
 /*
  * Sends one frame of what was written and the window takes, of up to 64 KiB with segmentation
  * offload, or the FIN. False: there is nothing to send now.

@@ -43,7 +43,7 @@ static void connect_next(struct vl *vl, unsigned int i, int64_t now)
 	trans->by_port[trans->port] = (uint16_t)i;
 	conn->began_ns = now;
 	conn->expected = 0;
-	vl_tcp_open(vl, &conn->tcp, trans->port, i % vl->options->pairs, now);
+	vl_tcp_open(vl, &conn->tcp, trans->port, vl->options->port, i % vl->options->pairs, now);
 }
 
 static void start(struct vl *vl)
