@@ -99,6 +99,7 @@ static void take_syn(struct shard *shard, struct flow *flow, const struct tcp_he
 	mss = mss < 88 ? 88 : mss; /* a lower one would only be a way to make us send more headers
 				      than payload */
 	tcp->mss = (uint16_t)(mss - (h->options.has_ts ? 12 : 0));
+	tcp->cwnd = tcp_initial_window(tcp);
 	take_window(tcp, h, 0); /* RFC 7323 2.2: the window of a SYN is never scaled */
 }
 

@@ -104,9 +104,24 @@ void tcp_recovery_reorder(struct shard *shard, struct flow *flow);
 void tcp_rtt_sample(struct tcp *tcp, uint32_t rtt_us);
 uint32_t runs_in_flight(const struct tcp *tcp);
 
+/* The timestamp of a segment that leaves at a time. */
+static inline uint32_t tcp_ts_at(const struct tcp *tcp, uint64_t at_us)
+{
+	return (uint32_t)(at_us / 1000) + tcp->ts_offset;
+}
+
 static inline uint32_t tcp_ts_now(const struct shard *shard, const struct tcp *tcp)
 {
-	return (uint32_t)(shard->now_us / 1000) + tcp->ts_offset;
+	return tcp_ts_at(tcp, shard->now_us);
+}
+
+/* RFC 6928 2. */
+static inline uint32_t tcp_initial_window(const struct tcp *tcp)
+{
+	uint32_t least = 2u * tcp->mss, most = 10u * tcp->mss;
+
+	least = least > 14600 ? least : 14600;
+	return most < least ? most : least;
 }
 
 static inline bool tcp_is(const struct tcp *tcp, uint32_t bits)

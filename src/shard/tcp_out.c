@@ -361,11 +361,13 @@ static bool send_lost(struct shard *shard, struct flow *flow)
 {
 	struct tcp *tcp = &flow->tcp;
 	struct tcp_run *run;
+	uint32_t flight;
 
-	while ((run = runs_next_lost(tcp)) && runs_in_flight(tcp) < tcp->cwnd) {
+	while ((run = runs_next_lost(tcp)) && (flight = runs_in_flight(tcp)) < tcp->cwnd) {
 		uint32_t start = run->start, want = run->end - run->start;
+		uint32_t room = tcp->cwnd - flight > tcp->mss ? tcp->cwnd - flight : tcp->mss;
 		size_t asked;
-		ssize_t n = send_range(shard, flow, start, want, &asked);
+		ssize_t n = send_range(shard, flow, start, want < room ? want : room, &asked);
 
 		if (n == GUEST_FULL)
 			return false;

@@ -3,7 +3,9 @@
  * Loss recovery towards the guest: a scoreboard of runs, RACK and tail-loss probes (RFC 8985), the
  * retransmission time-out (RFC 6298), and Eifel detection by timestamps (RFC 3522). The link ends
  * in the same machine: what is lost there was thrown away by a full queue, so that the congestion
- * window only comes into being with a loss and is forgotten once it no longer limits.
+ * window only comes into being with a loss and is forgotten once it no longer limits. At first it
+ * grows from RFC 6928's, so that a slow guest's round trip is known before all its window is in
+ * flight.
  */
 #include "tcp_internal.h"
 
@@ -219,25 +221,60 @@ static bool any_resent(const struct tcp *tcp, uint32_t una)
 	return false;
 }
 
-/* A cumulative acknowledgement covers a run that no SACK block did. */
-static void run_acked(struct shard *shard, struct tcp *tcp, const struct tcp_run *run, bool in_time)
+/*
+ * RFC 8985 6.2 step 2 by timestamps: whether an acknowledgement that moves forward was caused by
+ * what was sent before the repetition of a run. If it passed for an answer to that, all that was
+ * sent before it would seem lost.
+ */
+static bool is_older(const struct shard *shard, const struct tcp *tcp, const struct tcp_run *run,
+		     const struct tcp_header *h)
 {
+	uint32_t age_us = (uint32_t)shard->now_us - run->sent_us;
+
+	return run->flags & RUN_RETRANS && tcp_is(tcp, TCPB_TS) && h->options.has_ts &&
+	       SEQ_LT(h->options.ts_ecr, tcp_ts_at(tcp, shard->now_us - age_us));
+}
+
+/* A cumulative acknowledgement covers a run that no SACK block did. */
+static void run_acked(struct shard *shard, struct tcp *tcp, const struct tcp_run *run,
+		      const struct tcp_header *h, bool in_time)
+{
+	if (is_older(shard, tcp, run, h))
+		return;
 	/* What was sent later has been delivered already (RFC 8985 6.2 step 3). */
 	if (tcp->rack_valid && SEQ_LT(run->end, tcp->rack_end) && !(run->flags & RUN_RETRANS))
 		tcp->reordering_seen = true;
 	rack_note(shard, tcp, run, in_time);
 }
 
+/*
+ * RFC 7323 4.1: what was sent twice gives a sample all the same if its timestamp comes back. In
+ * whole milliseconds, so that it only shows a path to be slower than thought: without it a
+ * time-out that was too short would stay so.
+ */
+static void sample_echo(const struct shard *shard, struct tcp *tcp, const struct tcp_header *h)
+{
+	uint32_t ms = tcp_ts_now(shard, tcp) - h->options.ts_ecr;
+
+	if (tcp_is(tcp, TCPB_TS) && h->options.has_ts && ms < TCP_RTO_MAX_US / 1000 &&
+	    ms * 1000 > tcp->srtt_us)
+		tcp_rtt_sample(tcp, ms * 1000);
+}
+
 /* Drops what a cumulative acknowledgement covers. */
-static void runs_acked(struct shard *shard, struct tcp *tcp, uint32_t una)
+static void runs_acked(struct shard *shard, struct tcp *tcp, const struct tcp_header *h)
 {
 	/* What lay behind a hole was received long ago: its acknowledgement says nothing of the
 	 * round trip. */
+	uint32_t una = tcp->snd_una;
 	bool in_time = !any_resent(tcp, una);
+
+	if (!in_time)
+		sample_echo(shard, tcp, h);
 
 	while (tcp->n_runs && SEQ_LE(tcp->runs[0].end, una)) {
 		if (!(tcp->runs[0].flags & RUN_SACKED))
-			run_acked(shard, tcp, &tcp->runs[0],
+			run_acked(shard, tcp, &tcp->runs[0], h,
 				  in_time && (tcp->runs[0].end == una || tcp->n_runs == 1));
 		remove_run(tcp, 0);
 	}
@@ -245,7 +282,7 @@ static void runs_acked(struct shard *shard, struct tcp *tcp, uint32_t una)
 		struct tcp_run part = tcp->runs[0];
 
 		part.end = una;
-		run_acked(shard, tcp, &part, in_time);
+		run_acked(shard, tcp, &part, h, in_time);
 		tcp->runs[0].start = una;
 	}
 }
@@ -355,7 +392,7 @@ static void undo(struct shard *shard, struct tcp *tcp)
 		tcp->runs[i].flags &= (uint8_t)~RUN_LOST;
 	tidy(tcp);
 	tcp->bits &= ~(uint32_t)(TCPB_RECOVERY | TCPB_RTO_TRIED);
-	tcp->cwnd = UINT32_MAX;
+	tcp->cwnd = max_u32(2 * runs_in_flight(tcp), tcp_initial_window(tcp));
 	tcp->retries = 0;
 	tcp->reordering_seen = true;
 	if (tcp->reo_steps < UINT8_MAX) /* the round trip is the limit: RFC 8985 6.2 step 4 */
@@ -363,12 +400,24 @@ static void undo(struct shard *shard, struct tcp *tcp)
 	count_add(&shard->counters, COUNT_TCP_SPURIOUS, 1);
 }
 
+/*
+ * Whether a guest takes what it is sent so slowly that the round trip, which grows with the window,
+ * could double beyond the time-out before it is known.
+ */
+static bool is_queueing(const struct tcp *tcp)
+{
+	return tcp->srtt_us > TCP_RTO_MIN_US / 2 && tcp->srtt_us / 2 > tcp->min_rtt_us;
+}
+
 static void grow_window(struct tcp *tcp, uint32_t acked)
 {
 	/* What lay behind a hole is acknowledged at once: no reason to send as much at once. */
 	if (tcp->cwnd == UINT32_MAX || (tcp_is(tcp, TCPB_RECOVERY) && !tcp_is(tcp, TCPB_RTO_TRIED)))
 		return;
-	tcp->cwnd += min_u32(acked, 4u << 20);
+	/* RFC 7661 4.3: nor does a window grow that is not made use of. */
+	if (tcp->snd_nxt - tcp->snd_una + acked < tcp->cwnd / 2)
+		return;
+	tcp->cwnd += min_u32(is_queueing(tcp) ? acked / 4 : acked, 4u << 20);
 	if (tcp->cwnd >= 2 * tcp->snd_wnd_max)
 		tcp->cwnd = UINT32_MAX;
 }
@@ -382,7 +431,7 @@ void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_h
 	if (acked) {
 		if (tcp_is(tcp, TCPB_RECOVERY) && is_spurious(tcp, h))
 			undo(shard, tcp);
-		runs_acked(shard, tcp, tcp->snd_una);
+		runs_acked(shard, tcp, h);
 		tcp->retries = 0;
 		tcp->dup_acks = 0;
 		tcp->bits &= ~(uint32_t)TCPB_TLP_SENT;

@@ -5,9 +5,12 @@
 """TCP over a wire with faults, on either side of the daemon: data is whole, nothing in the window is dropped."""
 import os
 import sys
+import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from lossy import check_counters, compare, paths_on_guest_side, paths_on_host_side, print_row, use_congestion_control
+from lossy import (CHUNK, PORT, check_counters, compare, paths_on_guest_side, paths_on_host_side, print_row,
+                   use_congestion_control)
+from netns import FAR4
 from suite import main, rows
 
 SECONDS = 1.5
@@ -27,6 +30,42 @@ def _(case, make_paths, labels, control, faults):
         for upload in (True, False):
             runs = compare(case, paths, fault, (1,), SECONDS, upload)
             print_row("%s %s" % (fault, "from the guest" if upload else "to the guest"), runs)
+    check_counters(case)
+
+
+def download(clients, server):
+    """Two chunks for each client, all at a time; what each received."""
+    received = [b""] * len(clients)
+
+    def feed(peer):
+        peer.sendall(CHUNK + CHUNK)
+        peer.close()
+
+    def receive(i):
+        clients[i].settimeout(120)
+        received[i] = b"".join(iter(lambda: clients[i].recv(1 << 16), b""))
+
+    peers = [server.accept()[0] for _ in clients]
+    threads = [threading.Thread(target=feed, args=(peer,), daemon=True) for peer in peers]
+    threads += [threading.Thread(target=receive, args=(i,), daemon=True) for i in range(len(clients))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return received
+
+
+@rows(("a guest that takes 20 Mbit/s and loses nothing, eight downloads at a time",))
+def _(case):
+    path, = paths_on_guest_side(case, ("stream",), 1500)
+    path.set_faults("rate=20,queue=65536")
+    server = case.net.remote.tcp_server(FAR4, PORT)
+    received = download([path.ns.tcp_client(FAR4, PORT) for _ in range(8)], server)
+    server.close()
+    assert all(data == CHUNK + CHUNK for data in received), [len(data) for data in received]
+    counters = case.daemons[0].counters()
+    print("  %d segments sent again of %d" % (counters.get("tcp-retrans", 0), counters["tx-frames"]))
+    assert counters.get("tcp-retrans", 0) < counters["tx-frames"] / 100, counters
     check_counters(case)
 
 
