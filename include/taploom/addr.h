@@ -86,6 +86,12 @@ static inline bool ip_is_multicast(const struct ip_addr *a)
 	return ip_is_v4(a) ? (a->b[12] & 0xf0) == 0xe0 : a->b[0] == 0xff;
 }
 
+/* 255.255.255.255. */
+static inline bool ip_is_broadcast(const struct ip_addr *a)
+{
+	return ip_is_v4(a) && a->w[3] == 0xffffffff;
+}
+
 /* IPv6 fe80::/10 or IPv4 169.254.0.0/16. */
 static inline bool ip_is_link_local(const struct ip_addr *a)
 {

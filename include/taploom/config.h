@@ -39,6 +39,7 @@ struct port_map {
 	uint16_t last;
 	uint16_t target;
 	bool weak; /* from "all" or an exclusion list: a port that cannot be bound is skipped */
+	bool scan; /* from "auto": bound while somebody listens on the target */
 };
 
 /* One of -t, -u, -T, -U. */
@@ -46,7 +47,6 @@ struct port_rules {
 	enum port_mode mode;
 	struct port_map maps[MAX_PORT_MAPS];
 	unsigned int n_maps;
-	uint8_t excluded[65536 / 8]; /* from auto and all */
 };
 
 struct domain {
@@ -71,7 +71,6 @@ struct config {
 	struct eth_addr our_mac;
 	bool our_mac_set;
 	uint32_t mtu; /* 0: not announced; default 65520 */
-	bool mtu_set;
 
 	/* Names. */
 	struct ip_addr dns[2 * MAX_DNS];

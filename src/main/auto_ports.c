@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "auto_ports.h"
 
+#include "ports.h"
+
 #include "taploom/log.h"
 
 #include <errno.h>
@@ -12,33 +14,69 @@
 
 enum { AUTO_TIMER, AUTO_EVENTS, AUTO_HOOKS };
 
+/* What is done in one place, of address and interface. */
+struct place {
+	struct port_map map; /* the first of its maps */
+	struct port_set open;
+	struct port_set refused; /* could not be opened, and that was logged */
+};
+
+/* Of one protocol. */
+struct side {
+	uint8_t proto;
+	const struct port_rules *rules; /* lent */
+	struct place *places;		/* owned */
+	unsigned int n_places;
+};
+
 struct auto_ports {
 	struct auto_direction direction;
 	struct port_scan *scan; /* owned */
 	int timer_fd;
 	struct control_hook hooks[AUTO_HOOKS];
 	const struct listening *own; /* lent; or NULL */
-	struct listening open;	     /* on the other side, by us */
-	struct listening refused;    /* could not be opened, and that was logged */
+	struct side tcp, udp;
+	struct listening forwarded;
 };
 
-static void subtract_excluded(struct port_set *set, const struct port_rules *rules)
+static bool equal_place(const struct port_map *a, const struct port_map *b)
 {
-	for (unsigned int port = 0; port < 65536; port++)
-		if (rules->excluded[port / 8] & (1u << (port % 8)))
-			port_set_remove(set, (uint16_t)port);
+	return ip_eq(&a->addr, &b->addr) && a->v6_only == b->v6_only &&
+	       strcmp(a->ifname, b->ifname) == 0;
 }
 
-/* What should be open for one protocol. */
-static void want(struct port_set *found, const struct port_rules *rules, const struct port_set *own)
+/* Whether rules have asked for the place of a map before that map. */
+static bool place_known(const struct port_rules *rules, unsigned int map)
 {
-	if (rules->mode != PORTS_AUTO) {
-		memset(found, 0, sizeof(*found));
-		return;
-	}
-	if (own)
-		port_set_subtract(found, own);
-	subtract_excluded(found, rules);
+	for (unsigned int i = 0; i < map; i++)
+		if (rules->maps[i].scan && equal_place(&rules->maps[i], &rules->maps[map]))
+			return true;
+	return false;
+}
+
+unsigned int auto_places(const struct port_rules *rules)
+{
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < rules->n_maps; i++)
+		n += rules->maps[i].scan && !place_known(rules, i);
+	return n;
+}
+
+static int side_init(struct side *side, uint8_t proto, const struct port_rules *rules)
+{
+	unsigned int n = auto_places(rules);
+
+	*side = (struct side){ .proto = proto, .rules = rules };
+	if (n == 0)
+		return 0;
+	side->places = calloc(n, sizeof(*side->places));
+	if (!side->places)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < rules->n_maps; i++)
+		if (rules->maps[i].scan && !place_known(rules, i))
+			side->places[side->n_places++].map = rules->maps[i];
+	return 0;
 }
 
 static const char *proto_name(uint8_t proto)
@@ -46,37 +84,101 @@ static const char *proto_name(uint8_t proto)
 	return proto == IPPROTO_TCP ? "TCP" : "UDP";
 }
 
-static void open_port(struct auto_ports *ports, uint8_t proto, uint16_t port, struct port_set *open,
-		      struct port_set *refused) ON_CONTROL
+/* What a port of a place leads to. */
+static struct auto_port port_of(const struct side *side, const struct place *place, uint16_t port)
 {
-	int error = ports->direction.open(ports->direction.arg, proto, port);
+	struct auto_port out = { side->proto, (unsigned int)(place - side->places), &place->map,
+				 port, port };
+
+	for (unsigned int i = 0; i < side->rules->n_maps; i++) {
+		const struct port_map *map = &side->rules->maps[i];
+
+		if (map->scan && port >= map->first && port <= map->last &&
+		    equal_place(map, &place->map))
+			out.target = (uint16_t)(map->target + (port - map->first));
+	}
+	return out;
+}
+
+static void open_port(struct auto_ports *ports, struct side *side, struct place *place,
+		      uint16_t number) ON_CONTROL
+{
+	struct auto_port port = port_of(side, place, number);
+	int error = ports->direction.open(ports->direction.arg, &port);
 
 	if (error == 0) {
-		port_set_add(open, port);
-		port_set_remove(refused, port);
-		log_debug("%s port %u is forwarded %s", proto_name(proto), port,
+		port_set_add(&place->open, number);
+		port_set_remove(&place->refused, number);
+		log_debug("%s port %u is forwarded %s", proto_name(side->proto), number,
 			  ports->direction.where);
-	} else if (!port_set_has(refused, port)) {
-		port_set_add(refused, port);
-		log_info("%s port %u cannot be opened %s: %s", proto_name(proto), port,
+	} else if (!port_set_has(&place->refused, number)) {
+		port_set_add(&place->refused, number);
+		log_info("%s port %u cannot be opened %s: %s", proto_name(side->proto), number,
 			 ports->direction.where, strerror(-error));
 	}
 }
 
 /* Closes first: a port may have to be free before another can be opened. */
-static void follow(struct auto_ports *ports, uint8_t proto, const struct port_set *wanted,
-		   struct port_set *open, struct port_set *refused) ON_CONTROL
+static void follow(struct auto_ports *ports, struct side *side, struct place *place,
+		   const struct port_set *wanted) ON_CONTROL
 {
-	struct port_set before = *open;
+	struct port_set before = place->open;
 	int port;
 
 	port_set_subtract(&before, wanted);
 	for (port = -1; (port = port_set_next(&before, (unsigned int)(port + 1))) >= 0;) {
-		ports->direction.close(ports->direction.arg, proto, (uint16_t)port);
-		port_set_remove(open, (uint16_t)port);
+		struct auto_port gone = port_of(side, place, (uint16_t)port);
+
+		ports->direction.close(ports->direction.arg, &gone);
+		port_set_remove(&place->open, (uint16_t)port);
 	}
-	for (port = -1; (port = port_set_next_change(open, wanted, (unsigned int)(port + 1))) >= 0;)
-		open_port(ports, proto, (uint16_t)port, open, refused);
+	for (port = -1;
+	     (port = port_set_next_change(&place->open, wanted, (unsigned int)(port + 1))) >= 0;)
+		open_port(ports, side, place, (uint16_t)port);
+}
+
+/* Adds the ports of a map whose targets are listened on. */
+static void want_map(const struct port_map *map, const struct port_set *found,
+		     struct port_set *wanted, struct port_set *forwarded)
+{
+	int last = map->target + (map->last - map->first);
+
+	for (int target = port_set_next(found, map->target); target >= 0 && target <= last;
+	     target = port_set_next(found, (unsigned int)target + 1)) {
+		port_set_add(wanted, (uint16_t)(map->first + (target - map->target)));
+		port_set_add(forwarded, (uint16_t)target);
+	}
+}
+
+/* Takes out what is forwarded anyway, as it was given by itself. */
+static void leave_out_given(const struct port_rules *rules, const struct place *place,
+			    struct port_set *wanted)
+{
+	for (unsigned int i = 0; i < rules->n_maps; i++) {
+		const struct port_map *map = &rules->maps[i];
+
+		if (map->scan || !ports_same_place(map, &place->map))
+			continue;
+		for (uint32_t port = map->first; port <= map->last; port++)
+			port_set_remove(wanted, (uint16_t)port);
+	}
+}
+
+static void look_side(struct auto_ports *ports, struct side *side, const struct port_set *found,
+		      struct port_set *forwarded) ON_CONTROL
+{
+	const struct port_rules *rules = side->rules;
+
+	memset(forwarded, 0, sizeof(*forwarded));
+	for (struct place *place = side->places; place < side->places + side->n_places; place++) {
+		struct port_set wanted = { 0 };
+
+		for (unsigned int i = 0; i < rules->n_maps; i++)
+			if (rules->maps[i].scan && equal_place(&rules->maps[i], &place->map))
+				want_map(&rules->maps[i], found, &wanted, forwarded);
+		leave_out_given(rules, place, &wanted);
+		follow(ports, side, place, &wanted);
+	}
 }
 
 void auto_ports_look(struct auto_ports *ports)
@@ -92,15 +194,17 @@ void auto_ports_look(struct auto_ports *ports)
 	if (ports->direction.own_udp)
 		ports->direction.own_udp(ports->direction.arg, &own);
 	port_set_subtract(&found.udp, &own);
-	want(&found.tcp, ports->direction.tcp, ports->own ? &ports->own->tcp : NULL);
-	want(&found.udp, ports->direction.udp, ports->own ? &ports->own->udp : NULL);
-	follow(ports, IPPROTO_TCP, &found.tcp, &ports->open.tcp, &ports->refused.tcp);
-	follow(ports, IPPROTO_UDP, &found.udp, &ports->open.udp, &ports->refused.udp);
+	if (ports->own) {
+		port_set_subtract(&found.tcp, &ports->own->tcp);
+		port_set_subtract(&found.udp, &ports->own->udp);
+	}
+	look_side(ports, &ports->tcp, &found.tcp, &ports->forwarded.tcp);
+	look_side(ports, &ports->udp, &found.udp, &ports->forwarded.udp);
 }
 
 void auto_ports_events(struct auto_ports *ports)
 {
-	if (port_scan_closed(ports->scan, &ports->open))
+	if (port_scan_closed(ports->scan, &ports->forwarded))
 		auto_ports_look(ports);
 }
 
@@ -141,7 +245,9 @@ int auto_ports_new(struct auto_ports **out, const struct auto_direction *directi
 	ports->direction = *direction;
 	ports->timer_fd = timer_open();
 	ports->scan = port_scan_new(&direction->sockets);
-	if (ports->timer_fd < 0 || !ports->scan) {
+	if (ports->timer_fd < 0 || !ports->scan ||
+	    side_init(&ports->tcp, IPPROTO_TCP, direction->tcp) ||
+	    side_init(&ports->udp, IPPROTO_UDP, direction->udp)) {
 		auto_ports_free(ports);
 		return -ENOMEM;
 	}
@@ -156,12 +262,14 @@ void auto_ports_free(struct auto_ports *ports)
 	port_scan_free(ports->scan);
 	if (ports->timer_fd >= 0)
 		close(ports->timer_fd);
+	free(ports->tcp.places);
+	free(ports->udp.places);
 	free(ports);
 }
 
-const struct listening *auto_ports_open(const struct auto_ports *ports)
+const struct listening *auto_ports_forwarded(const struct auto_ports *ports)
 {
-	return &ports->open;
+	return &ports->forwarded;
 }
 
 void auto_ports_set_own(struct auto_ports *ports, const struct listening *own)

@@ -15,18 +15,27 @@
 
 struct auto_ports;
 
+/* One port that auto forwards. */
+struct auto_port {
+	uint8_t proto;		    /* IPPROTO_TCP or IPPROTO_UDP */
+	unsigned int place;	    /* from 0: see auto_places() */
+	const struct port_map *map; /* of the place: its address and interface; lent */
+	uint16_t port;		    /* to be bound */
+	uint16_t target;	    /* what is listened on */
+};
+
 /* What a direction consists of; lent to auto_ports_new(), but for the sockets, which it owns from
  * then on. */
 struct auto_direction {
 	struct port_scan_sockets sockets; /* made where to look */
-	const struct port_rules *tcp;	  /* their mode and excluded ports; constant */
+	const struct port_rules *tcp;	  /* their maps; constant */
 	const struct port_rules *udp;
 	/*
 	 * Opens a port on the other side: 0 or -errno (tried again each second, logged once), and
-	 * closes it. proto: IPPROTO_TCP or IPPROTO_UDP. Called on the control thread.
+	 * closes it. Called on the control thread.
 	 */
-	int (*open)(void *arg, uint8_t proto, uint16_t port);
-	void (*close)(void *arg, uint8_t proto, uint16_t port);
+	int (*open)(void *arg, const struct auto_port *port);
+	void (*close)(void *arg, const struct auto_port *port);
 	/* Adds what else are our own UDP sockets where to look; asked before and after. May be
 	 * NULL. */
 	void (*own_udp)(void *arg, struct port_set *ports);
@@ -34,16 +43,17 @@ struct auto_direction {
 	const char *where; /* for log lines: "on the host", "in the namespace" */
 };
 
+/* In how many places, of address and interface, auto opens the ports of these rules: a port may be
+ * open once in each. */
+unsigned int auto_places(const struct port_rules *rules);
+
 /* 0 or -errno. */
 int auto_ports_new(struct auto_ports **out, const struct auto_direction *direction);
 /* Closes its sockets, but none of the ports: who ends the program does that. */
 void auto_ports_free(struct auto_ports *ports);
 
-/*
- * The ports that this direction has open. They are our own listeners where the opposite direction
- * looks, and must be given to it by auto_ports_set_own().
- */
-const struct listening *auto_ports_open(const struct auto_ports *ports);
+/* The ports that somebody listens on where this direction looks and that it forwards. */
+const struct listening *auto_ports_forwarded(const struct auto_ports *ports);
 
 /* What we listen on ourselves where this direction looks; lent, read at each look. NULL: nothing.
  */

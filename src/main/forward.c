@@ -76,7 +76,7 @@ static uint64_t count_ports(const struct port_rules *rules)
 	uint64_t n = 0;
 
 	for (unsigned int i = 0; i < rules->n_maps; i++)
-		n += 1u + rules->maps[i].last - rules->maps[i].first;
+		n += rules->maps[i].scan ? 0u : 1u + rules->maps[i].last - rules->maps[i].first;
 	return n;
 }
 
@@ -103,11 +103,15 @@ static void log_tally(uint8_t proto, const struct tally *tally)
 static int forward(struct runtime *rt, uint8_t proto, const struct port_rules *rules) ON_CONTROL
 {
 	struct tally tally = { 0 };
+	bool bound = false;
 	int error = 0;
 
 	for (unsigned int i = 0; i < rules->n_maps && !error; i++) {
 		const struct port_map *map = &rules->maps[i];
 
+		if (map->scan)
+			continue; /* namespace mode follows those */
+		bound = true;
 		log_map(proto, map);
 		for (uint32_t port = map->first; port <= map->last && !error; port++)
 			error = bind_port(rt, proto, map, (uint16_t)port, &tally);
@@ -116,7 +120,7 @@ static int forward(struct runtime *rt, uint8_t proto, const struct port_rules *r
 		explain_limit(count_ports(&rt->config->tcp_in) + count_ports(&rt->config->udp_in));
 	if (error)
 		log_error("Couldn't listen on requested ports");
-	else if (rules->n_maps)
+	else if (bound)
 		log_tally(proto, &tally);
 	return error;
 }

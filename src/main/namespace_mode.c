@@ -74,36 +74,50 @@ int namespace_start_thread(struct namespace_mode *mode)
 				       ns_ports_refilled, mode->rt);
 }
 
-static int open_port(void *arg, uint8_t proto, uint16_t port)
+/* Where the listener of a port that auto has opened is noted. */
+static struct listener **slot_of(struct namespace_mode *mode, const struct auto_port *port)
+{
+	return &mode->auto_open[port->proto == IPPROTO_UDP][port->place * PORTS + port->port];
+}
+
+static int open_port(void *arg, const struct auto_port *port)
 {
 	struct namespace_mode *mode = arg;
-	const struct port_map map = { .first = port, .last = port, .target = port, .weak = true };
-
+	struct port_map map = *port->map;
 	int error;
 
 	role_is_control();
-	error = shards_listen(mode->rt, proto, &map, port,
-			      &mode->auto_open[proto == IPPROTO_UDP][port]);
+	map.first = map.last = port->port;
+	map.target = port->target;
+	error = shards_listen(mode->rt, port->proto, &map, port->port, slot_of(mode, port));
 	if (!error)
-		ns_ports_note_host(mode->ports, proto, port, true);
+		ns_ports_note_host(mode->ports, port->proto, port->port, true);
 	return error;
 }
 
-static void close_port(void *arg, uint8_t proto, uint16_t port)
+static void close_port(void *arg, const struct auto_port *port)
 {
 	struct namespace_mode *mode = arg;
-	struct listener **slot = &mode->auto_open[proto == IPPROTO_UDP][port];
+	struct listener **slot = slot_of(mode, port);
 
 	role_is_control();
 	if (*slot)
 		shards_unlisten(mode->rt, *slot);
 	*slot = NULL;
-	ns_ports_note_host(mode->ports, proto, port, false);
+	ns_ports_note_host(mode->ports, port->proto, port->port, false);
 }
 
 static int open_scan(void *sockets)
 {
 	return port_scan_open(sockets, true);
+}
+
+/* Room for a listener in each place and on each port. */
+static struct listener **listeners_new(const struct port_rules *rules)
+{
+	unsigned int n = auto_places(rules);
+
+	return calloc((size_t)(n ? n : 1) * PORTS, sizeof(struct listener *));
 }
 
 static int follow_ports(struct namespace_mode *mode, struct control *control) ON_CONTROL
@@ -119,8 +133,8 @@ static int follow_ports(struct namespace_mode *mode, struct control *control) ON
 
 	if (config->tcp_in.mode != PORTS_AUTO && config->udp_in.mode != PORTS_AUTO)
 		return 0;
-	for (unsigned int i = 0; i < 2; i++)
-		mode->auto_open[i] = calloc(PORTS, sizeof(*mode->auto_open[i]));
+	mode->auto_open[0] = listeners_new(&config->tcp_in);
+	mode->auto_open[1] = listeners_new(&config->udp_in);
 	if (!mode->auto_open[0] || !mode->auto_open[1])
 		return -ENOMEM;
 	error = ns_thread_call(mode->thread, open_scan, &in.sockets);

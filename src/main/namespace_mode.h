@@ -24,9 +24,10 @@ struct namespace_mode {
 	struct ns_follow *follow;
 	struct netns_watch *watch;
 	struct ns_thread *thread;
-	struct ns_ports *ports;		/* what shards need of the namespace */
-	struct auto_ports *ports_in;	/* -t and -u auto */
-	struct listener **auto_open[2]; /* by port: those that ports_in opened, of TCP and UDP */
+	struct ns_ports *ports;	     /* what shards need of the namespace */
+	struct auto_ports *ports_in; /* -t and -u auto */
+	struct listener *
+		*auto_open[2]; /* by place and port: those that ports_in opened, of TCP and UDP */
 	struct control_hook command_hook, watch_hook;
 	int status; /* of the command */
 };

@@ -50,17 +50,24 @@ static void note(struct listening *own, uint8_t proto, uint16_t port, bool open)
 		port_set_remove(set, port);
 }
 
-void ns_ports_note_host(struct ns_ports *ports, uint8_t proto, uint16_t port, bool open)
-{
-	note(&ports->on_host, proto, port, open);
-}
-
 static void note_rules(struct listening *own, uint8_t proto, const struct port_rules *rules)
 {
 	for (unsigned int i = 0; i < rules->n_maps; i++) {
+		if (rules->maps[i].scan)
+			continue;
 		for (uint32_t port = rules->maps[i].first; port <= rules->maps[i].last; port++)
 			note(own, proto, (uint16_t)port, true);
 	}
+}
+
+void ns_ports_note_host(struct ns_ports *ports, uint8_t proto, uint16_t port, bool open)
+{
+	const struct config *config = ports->rt->config;
+
+	note(&ports->on_host, proto, port, open);
+	if (!open) /* on another address it may be open all the same */
+		note_rules(&ports->on_host, proto,
+			   proto == IPPROTO_TCP ? &config->tcp_in : &config->udp_in);
 }
 
 const struct listening *ns_ports_own(const struct ns_ports *ports)
@@ -127,7 +134,7 @@ static int open_rules(struct ns_ports *ports, uint8_t proto,
 	for (unsigned int i = 0; i < rules->n_maps; i++) {
 		const struct port_map *map = &rules->maps[i];
 
-		for (uint32_t port = map->first; port <= map->last; port++) {
+		for (uint32_t port = map->first; port <= map->last && !map->scan; port++) {
 			struct opened opened = { 0 };
 			uint16_t target = (uint16_t)(map->target + (port - map->first));
 			int error = open_both(ports, proto, (uint16_t)port, target, &map->addr,
@@ -176,23 +183,22 @@ void ns_ports_free(struct ns_ports *ports)
 
 /* Of auto. */
 
-static int open_port(void *arg, uint8_t proto, uint16_t port)
+static int open_port(void *arg, const struct auto_port *port)
 {
-	static const struct ip_addr any;
 	struct ns_ports *ports = arg;
 
 	role_is_control();
-	return open_both(ports, proto, port, port, &any,
-			 &ports->opened[proto == IPPROTO_UDP][port]);
+	return open_both(ports, port->proto, port->port, port->target, &port->map->addr,
+			 &ports->opened[port->proto == IPPROTO_UDP][port->port]);
 }
 
-static void close_port(void *arg, uint8_t proto, uint16_t port)
+static void close_port(void *arg, const struct auto_port *port)
 {
 	struct ns_ports *ports = arg;
 
 	role_is_control();
-	close_opened(ports->rt, &ports->opened[proto == IPPROTO_UDP][port]);
-	note(&ports->in_ns, proto, port, false);
+	close_opened(ports->rt, &ports->opened[port->proto == IPPROTO_UDP][port->port]);
+	note(&ports->in_ns, port->proto, port->port, false);
 }
 
 static void own_udp(void *arg, struct port_set *set)

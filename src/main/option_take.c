@@ -187,7 +187,7 @@ TAKE(addr)
 
 	if (!value_addr(value, &addr))
 		return refuse(o, "is not an IPv4 or IPv6 address");
-	if (ip_is_any(&addr) || ip_is_multicast(&addr))
+	if (ip_is_any(&addr) || ip_is_multicast(&addr) || ip_is_broadcast(&addr))
 		return refuse(o, "is not the address of a host");
 	per_version[ip_version_of(&addr)] = addr;
 	return true;
@@ -247,6 +247,8 @@ TAKE(address)
 	    !prefix_of(slash + 1, o->last_address, &o->config->prefix_len[o->last_address]))
 		return refuse(o, "has no prefix length from 1 to %d behind the slash",
 			      o->last_address == IP4 ? 32 : 128);
+	if (*slash && o->prefix_in_netmask[o->last_address])
+		return refuse(o, "contradicts --netmask before it");
 	o->prefix_in_address[o->last_address] = *slash != '\0';
 	return true;
 }
@@ -259,6 +261,7 @@ TAKE(netmask)
 	(void)row;
 	if (o->prefix_in_address[version])
 		return refuse(o, "contradicts the prefix length in --address before it");
+	o->prefix_in_netmask[version] = true;
 	if ((version == IP4 && value_mask(value, prefix_len)) ||
 	    prefix_of(value, version, prefix_len))
 		return true;
@@ -292,8 +295,7 @@ TAKE(ns_mac)
 	return value_mac(value, field_of(o, row)) || refuse(o, "is not a unicast MAC address");
 }
 
-/* 576: what every IPv4 host must be able to receive (RFC 1122 3.3.2). Below 1280 there is no IPv6
- * (RFC 8200 5). */
+/* From 68: no IPv4 link has less (RFC 791 3.2). */
 TAKE(mtu)
 {
 	uint64_t mtu = 0;
@@ -302,8 +304,15 @@ TAKE(mtu)
 	if ((!parsed || mtu != 0) && !take_range(o, row, parsed, mtu))
 		return false;
 	o->config->mtu = (uint32_t)mtu;
-	o->config->mtu_set = true;
 	return true;
+}
+
+/* As a resolver does that reads more of them in resolv.conf. */
+static void leave_out(const struct options *o, const struct option_row *row, const char *value,
+		      size_t len, int max)
+{
+	fprintf(stderr, "%s: --%s: %.*s is left out, as at most %d are announced\n",
+		o->config->program, row->name, (int)len, value, max);
 }
 
 TAKE(dns)
@@ -312,7 +321,6 @@ TAKE(dns)
 	struct ip_addr addr;
 	unsigned int same_version = 0;
 
-	(void)row;
 	if (strcmp(value, "none") == 0) { /* forgets those before it, gives way to those behind */
 		config->n_dns = 0;
 		config->dns_set = true;
@@ -322,24 +330,30 @@ TAKE(dns)
 		return refuse(o, "is neither the address of a host nor none");
 	for (unsigned int i = 0; i < config->n_dns; i++)
 		same_version += ip_version_of(&config->dns[i]) == ip_version_of(&addr);
-	if (same_version == MAX_DNS)
-		return refuse(o, "is one too many: %d per IP version can be announced", MAX_DNS);
-	config->dns[config->n_dns++] = addr;
 	config->dns_set = true;
+	if (same_version < MAX_DNS)
+		config->dns[config->n_dns++] = addr;
+	else
+		leave_out(o, row, value, strlen(value), MAX_DNS);
 	return true;
 }
 
-static bool add_search(struct options *o, const char *name, size_t len)
+static bool add_search(struct options *o, const struct option_row *row, const char *name,
+		       size_t len)
 {
 	struct config *config = o->config;
+	char *into;
 
 	if (!value_domain(name, len))
 		return refuse(o, "contains '%.*s', which is not a domain name",
 			      (int)(len > 80 ? 80 : len), name);
-	if (config->n_search == MAX_SEARCH)
-		return refuse(o, "has too many domains: %d in sum can be announced", MAX_SEARCH);
-	memcpy(config->search[config->n_search].name, name, len);
-	config->search[config->n_search++].name[len] = '\0';
+	if (config->n_search == MAX_SEARCH) {
+		leave_out(o, row, name, len, MAX_SEARCH);
+		return true;
+	}
+	into = config->search[config->n_search++].name;
+	memcpy(into, name, len);
+	into[len] = '\0';
 	return true;
 }
 
@@ -347,7 +361,6 @@ TAKE(search)
 {
 	struct config *config = o->config;
 
-	(void)row;
 	config->search_set = true;
 	if (strcmp(value, "none") == 0) { /* as for --dns */
 		config->n_search = 0;
@@ -356,7 +369,7 @@ TAKE(search)
 	for (const char *at = value + strspn(value, " "); *at; at += strspn(at, " ")) {
 		size_t len = strcspn(at, " ");
 
-		if (!add_search(o, at, len))
+		if (!add_search(o, row, at, len))
 			return false;
 		at += len;
 	}

@@ -117,11 +117,14 @@ static bool is_socket_path(const char *text)
 }
 
 /* Decides on a letter that has two meanings; optarg and optind are getopt's. */
-static unsigned int resolve_letter(unsigned int i, int argc, char **argv)
+static unsigned int resolve_letter(const struct config *config, unsigned int i, int argc,
+				   char **argv)
 {
+	bool vm = config->mode != MODE_NAMESPACE; /* which has no --config-net */
+
 	if (optarg)
 		return i;
-	if (optind < argc && is_socket_path(argv[optind])) {
+	if (optind < argc && (is_socket_path(argv[optind]) || (vm && argv[optind][0] != '-'))) {
 		optarg = argv[optind++];
 		return i;
 	}
@@ -181,7 +184,7 @@ static bool parse_options(struct parse *p, int argc, char **argv)
 			return false;
 		}
 		if (opt == TWO_MEANINGS)
-			i = resolve_letter(i, argc, argv);
+			i = resolve_letter(o->config, i, argc, argv);
 		p->given[i] = true;
 		if (!option_rows[i].take(o, &option_rows[i], optarg)) {
 			complain(o->config, "--%s %s: %s", option_rows[i].name, optarg, o->error);
@@ -251,38 +254,59 @@ static bool take_target(struct config *config, int argc, char **argv, int first)
 	return true;
 }
 
-static bool check_mtu(struct config *config)
+/* A device with less than 1280 has no IPv6 (RFC 8200 5); a VM knows by itself. */
+static void check_mtu(struct config *config)
 {
-	if (!config->mtu_set || config->mtu == 0 || config->mtu >= 1280)
-		return true;
-	if (config->family_off[IP4]) {
-		complain(config, "--mtu %u and --ipv6-only contradict each other: IPv6 needs 1280",
-			 config->mtu);
-		return false;
-	}
-	if (!config->family_off[IP6])
-		complain(config, "--mtu %u is too small for IPv6, which needs 1280: IPv6 is off",
-			 config->mtu);
+	if (config->mode != MODE_NAMESPACE || config->mtu == 0 || config->mtu >= 1280 ||
+	    config->family_off[IP6])
+		return;
+	complain(config, "--mtu %u is too small for IPv6 (minimum 1280): IPv6 is off", config->mtu);
 	config->family_off[IP6] = true;
+}
+
+/* Whether all maps of an option can be bound: maps into the namespace are its loopback's. */
+static bool check_places(const struct config *config, const char *name,
+			 const struct port_rules *rules, bool into_ns)
+{
+	for (unsigned int i = 0; i < rules->n_maps; i++) {
+		const struct port_map *map = &rules->maps[i];
+		bool bare = ip_is_unset(&map->addr) && !map->v6_only;
+		enum ip_version version = ip_version_of(&map->addr);
+
+		if (into_ns && (!bare || map->ifname[0])) {
+			complain(config,
+				 "--%s: Listening address not allowed: these ports are bound to "
+				 "the namespace's loopback",
+				 name);
+			return false;
+		}
+		if (!bare && config->family_off[version]) {
+			complain(config, "--%s: IPv%c forward, but IPv%c not enabled", name,
+				 version == IP4 ? '4' : '6', version == IP4 ? '4' : '6');
+			return false;
+		}
+	}
 	return true;
 }
 
-static bool check_ports(struct config *config)
+static bool check_ports(const struct parse *p, struct config *config)
 {
 	bool ns = config->mode == MODE_NAMESPACE;
 	const struct {
 		const char *name;
 		struct port_rules *rules;
 		const char *off; /* the switch that leaves the protocol out, if it was given */
+		bool into_ns;
 	} directions[] = {
-		{ "tcp-ports", &config->tcp_in, config->no_tcp ? "no-tcp" : NULL },
-		{ "udp-ports", &config->udp_in, config->no_udp ? "no-udp" : NULL },
-		{ "tcp-ns", &config->tcp_out, config->no_tcp ? "no-tcp" : NULL },
-		{ "udp-ns", &config->udp_out, config->no_udp ? "no-udp" : NULL },
+		{ "tcp-ports", &config->tcp_in, config->no_tcp ? "no-tcp" : NULL, false },
+		{ "udp-ports", &config->udp_in, config->no_udp ? "no-udp" : NULL, false },
+		{ "tcp-ns", &config->tcp_out, config->no_tcp ? "no-tcp" : NULL, true },
+		{ "udp-ns", &config->udp_out, config->no_udp ? "no-udp" : NULL, true },
 	};
 
 	for (unsigned int i = 0; i < 4; i++) {
-		enum port_mode *mode = &directions[i].rules->mode;
+		struct port_rules *rules = directions[i].rules;
+		enum port_mode *mode = &rules->mode;
 		const char *off = directions[i].off;
 
 		if (*mode == PORTS_AUTO && !ns) {
@@ -298,9 +322,11 @@ static bool check_ports(struct config *config)
 			return false;
 		}
 		if (*mode == PORTS_UNSET)
-			*mode = ns ? PORTS_AUTO : PORTS_NONE;
+			ports_parse(rules, ns ? "auto" : "none", p->options.ephemeral, NULL, 0);
 		if (off)
 			*mode = PORTS_NONE;
+		if (!check_places(config, directions[i].name, rules, directions[i].into_ns))
+			return false;
 	}
 	return true;
 }
@@ -333,8 +359,9 @@ bool options_parse(struct config *config, int argc, char **argv, int *exit_statu
 		return false;
 	}
 	if (!check_conflicts(&p) || !check_modes(&p) || !take_target(config, argc, argv, optind) ||
-	    !check_mtu(config) || !check_ports(config))
+	    !check_ports(&p, config))
 		return false;
+	check_mtu(config);
 	fill_defaults(&p, config);
 	return true;
 }

@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include "ports.h"
+
 #include "taploom/config.h"
 
 #include <stdbool.h>
@@ -53,9 +55,10 @@ extern const unsigned int n_option_rows;
 struct options {
 	struct config *config;
 	enum ip_version last_address; /* version of the last --address: --netmask belongs to that */
-	bool prefix_in_address[2];    /* by IP version: --address had it behind a slash */
+	bool prefix_in_address[2];    /* by IP version: --address had it behind a slash ... */
+	bool prefix_in_netmask[2];    /* ... or --netmask gave it */
 	bool done;		      /* --help and the like: nothing is to be started */
-	uint16_t ephemeral;	      /* the first ephemeral port of the host */
+	struct port_range ephemeral;  /* the host's */
 	char error[256];
 };
 

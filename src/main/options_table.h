@@ -77,7 +77,7 @@
 	  "the guest's gateway, once per IP version; default: the host's")                         \
 	X(ADDRESSES, 'M', "mac-addr", "ADDR", ANY, our_mac, our_mac, 0, 0,                         \
 	  "link-layer address that the guest sees us by; default: of the interface")               \
-	X(ADDRESSES, 'm', "mtu", "MTU", ANY, mtu, mtu, 576, 65535,                                 \
+	X(ADDRESSES, 'm', "mtu", "MTU", ANY, mtu, mtu, 68, 65535,                                  \
 	  "MTU announced to the guest, 0 for none; default 65520")                                 \
 	/* Names */                                                                                \
 	X(NAMES, 'D', "dns", "ADDR|none", ANY, dns, dns, 0, 0,                                     \

@@ -10,22 +10,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#define EPHEMERAL_DEFAULT 32768
-#define ITEM_MAX	  24 /* bytes: 65535-65535:65535-65535 and the NUL */
+#define ITEM_MAX 24 /* bytes: 65535-65535:65535-65535 and the NUL */
 
-struct range {
-	uint16_t first;
-	uint16_t last;
-};
+static const struct port_range ephemeral_default = { 32768, 60999 };
 
 /* A spec while it is parsed. */
 struct spec {
 	struct port_rules *rules;
-	struct port_map where; /* address and interface for all its ranges */
+	struct port_map where; /* address, interface and kind for all its ranges */
 	bool excluded[65536];
-	bool any_range; /* all and auto included */
-	bool wide;	/* contains all or auto: its exclusions hold for those */
-	uint16_t ephemeral;
+	bool any_range; /* exclusions, all and auto apart */
+	struct port_range ephemeral;
 	char *error;
 	size_t error_size;
 };
@@ -40,8 +35,7 @@ static bool __attribute__((format(printf, 2, 3))) refuse(struct spec *s, const c
 	return false;
 }
 
-/* Whether two maps would bind the same address, with different ports or not. */
-static bool same_place(const struct port_map *a, const struct port_map *b)
+bool ports_same_place(const struct port_map *a, const struct port_map *b)
 {
 	bool a_both = ip_is_unset(&a->addr) && !a->v6_only;
 	bool b_both = ip_is_unset(&b->addr) && !b->v6_only;
@@ -55,7 +49,14 @@ static bool same_place(const struct port_map *a, const struct port_map *b)
 	return ip_is_any(&a->addr) || ip_is_any(&b->addr) || ip_eq(&a->addr, &b->addr);
 }
 
-static bool add_map(struct spec *s, struct range range, uint16_t target, bool weak)
+/* Ports given by themselves beside auto are theirs: see auto_ports_look(). */
+static bool collide(const struct port_map *a, const struct port_map *b)
+{
+	return a->last >= b->first && a->first <= b->last && a->scan == b->scan &&
+	       ports_same_place(a, b);
+}
+
+static bool add_map(struct spec *s, struct port_range range, uint16_t target)
 {
 	struct port_rules *rules = s->rules;
 	struct port_map map = s->where;
@@ -63,14 +64,13 @@ static bool add_map(struct spec *s, struct range range, uint16_t target, bool we
 	map.first = range.first;
 	map.last = range.last;
 	map.target = target;
-	map.weak = weak;
 	for (unsigned int i = 0; i < rules->n_maps; i++) {
 		const struct port_map *other = &rules->maps[i];
 
 		/* Said twice, as by a configuration file and the command line, is said once. */
 		if (memcmp(&map, other, sizeof(map)) == 0)
 			return true;
-		if (map.last >= other->first && map.first <= other->last && same_place(&map, other))
+		if (collide(&map, other))
 			return refuse(s, "ports %u-%u overlap with %u-%u, given before", map.first,
 				      map.last, other->first, other->last);
 	}
@@ -81,42 +81,40 @@ static bool add_map(struct spec *s, struct range range, uint16_t target, bool we
 }
 
 /* Adds a range as the pieces that exclusions leave of it. */
-static bool add_pieces(struct spec *s, struct range range, uint16_t target, bool weak)
+static bool add_pieces(struct spec *s, struct port_range range, uint16_t target)
 {
 	for (unsigned int port = range.first; port <= range.last; port++) {
-		struct range piece = { (uint16_t)port, (uint16_t)port };
+		struct port_range piece = { (uint16_t)port, (uint16_t)port };
 
 		if (s->excluded[port])
 			continue;
 		while (piece.last < range.last && !s->excluded[piece.last + 1])
 			piece.last++;
-		if (!add_map(s, piece, (uint16_t)(target + (piece.first - range.first)), weak))
+		if (!add_map(s, piece, (uint16_t)(target + (piece.first - range.first))))
 			return false;
 		port = piece.last;
 	}
 	return true;
 }
 
-static bool add_all(struct spec *s)
+static bool add_same(struct spec *s, unsigned int first, unsigned int last)
 {
-	struct range range = { 1, (uint16_t)(s->ephemeral - 1) };
+	struct port_range range = { (uint16_t)first, (uint16_t)last };
 
-	s->rules->mode = PORTS_ALL;
-	s->wide = true;
-	return add_pieces(s, range, range.first, true);
+	return first > last || add_pieces(s, range, range.first);
 }
 
-static bool add_auto(struct spec *s)
+/* What all and auto mean without a range beside them. */
+static bool add_every(struct spec *s)
 {
-	if (!ip_is_unset(&s->where.addr) || s->where.v6_only || s->where.ifname[0])
-		return refuse(s, "auto cannot be bound to an address or interface");
-	s->rules->mode = PORTS_AUTO;
-	s->wide = true;
-	return true;
+	if (s->where.scan)
+		return add_same(s, 1, UINT16_MAX);
+	return add_same(s, 1, s->ephemeral.first - 1u) &&
+	       add_same(s, s->ephemeral.last + 1u, UINT16_MAX);
 }
 
 /* Takes "N" or "N-M" as a whole. */
-static bool parse_range(struct spec *s, const char *text, struct range *out)
+static bool parse_range(struct spec *s, const char *text, struct port_range *out)
 {
 	char first[ITEM_MAX];
 	const char *last = strchr(text, '-');
@@ -130,15 +128,15 @@ static bool parse_range(struct spec *s, const char *text, struct range *out)
 		return refuse(s, "'%s' begins at port 0, which does not exist", text);
 	if (value[0] > value[1])
 		return refuse(s, "'%s' ends before it begins", text);
-	*out = (struct range){ (uint16_t)value[0], (uint16_t)value[1] };
+	*out = (struct port_range){ (uint16_t)value[0], (uint16_t)value[1] };
 	return true;
 }
 
 static bool add_range(struct spec *s, char *item)
 {
 	char *colon = strchr(item, ':');
-	struct range from = { 0, 0 };
-	struct range to;
+	struct port_range from = { 0, 0 };
+	struct port_range to;
 
 	if (colon)
 		*colon = '\0';
@@ -149,18 +147,24 @@ static bool add_range(struct spec *s, char *item)
 		return false;
 	if (to.last - to.first != from.last - from.first)
 		return refuse(s, "'%s' and '%s' have different numbers of ports", item, colon + 1);
-	if (s->rules->mode != PORTS_ALL && s->rules->mode != PORTS_AUTO)
-		s->rules->mode = PORTS_LIST;
-	return add_pieces(s, from, to.first, false);
+	return add_pieces(s, from, to.first);
 }
 
-/* The first pass: exclusions hold for what stands before them too. */
-static bool take_exclusion(struct spec *s, char *item)
+/* all and auto say how the ranges beside them are meant, wherever they stand. */
+static bool is_word(const char *item)
 {
-	struct range range = { 0, 0 };
+	return strcmp(item, "all") == 0 || strcmp(item, "auto") == 0;
+}
 
+/* The first pass: words and exclusions hold for what stands before them too. */
+static bool take_word(struct spec *s, char *item)
+{
+	struct port_range range = { 0, 0 };
+
+	s->where.scan |= strcmp(item, "auto") == 0;
+	s->where.weak |= is_word(item);
 	if (*item != '~') {
-		s->any_range = true;
+		s->any_range |= !is_word(item);
 		return true;
 	}
 	if (!parse_range(s, item + 1, &range))
@@ -172,13 +176,7 @@ static bool take_exclusion(struct spec *s, char *item)
 
 static bool take_range(struct spec *s, char *item)
 {
-	if (*item == '~')
-		return true;
-	if (strcmp(item, "all") == 0)
-		return add_all(s);
-	if (strcmp(item, "auto") == 0)
-		return add_auto(s);
-	return add_range(s, item);
+	return *item == '~' || is_word(item) || add_range(s, item);
 }
 
 static bool for_each_item(struct spec *s, const char *list,
@@ -186,8 +184,10 @@ static bool for_each_item(struct spec *s, const char *list,
 {
 	for (;; list++) {
 		char item[ITEM_MAX];
-		size_t len = strcspn(list, ",");
+		size_t len;
 
+		list += strspn(list, " ");
+		len = strcspn(list, ",");
 		if (len == 0)
 			return refuse(s, "has an empty item where a port should be");
 		if (len >= sizeof(item))
@@ -216,7 +216,7 @@ static bool parse_where(struct spec *s, char *where)
 	}
 	len = strlen(where);
 	if (len == 0)
-		return percent || refuse(s, "has nothing before the slash");
+		return true;
 	if (where[0] == '[' && where[len - 1] == ']') {
 		where[len - 1] = '\0';
 		where++;
@@ -250,40 +250,42 @@ static bool take_none(struct spec *s)
 	return true;
 }
 
-bool ports_parse(struct port_rules *rules, const char *spec, uint16_t ephemeral, char *error,
-		 size_t error_size)
+bool ports_parse(struct port_rules *rules, const char *spec, struct port_range ephemeral,
+		 char *error, size_t error_size)
 {
 	struct spec s = {
 		.rules = rules, .ephemeral = ephemeral, .error = error, .error_size = error_size
 	};
+	enum port_mode mode;
 
 	if (strcmp(spec, "none") == 0)
 		return take_none(&s);
-	if (!split_where(&s, &spec) || !for_each_item(&s, spec, take_exclusion))
+	if (!split_where(&s, &spec) || !for_each_item(&s, spec, take_word))
 		return false;
-	if (!for_each_item(&s, spec, take_range))
+	s.where.weak |= !s.any_range;
+	if (!for_each_item(&s, spec, take_range) || (!s.any_range && !add_every(&s)))
 		return false;
-	if (!s.any_range && !add_all(&s))
-		return false;
-	if (!s.wide)
-		return true;
-	for (unsigned int port = 0; port < 65536; port++)
-		if (s.excluded[port])
-			rules->excluded[port / 8] |= (uint8_t)(1 << port % 8);
+	mode = s.where.scan ? PORTS_AUTO : s.where.weak ? PORTS_ALL : PORTS_LIST;
+	if (mode > rules->mode)
+		rules->mode = mode;
 	return true;
 }
 
-uint16_t ports_ephemeral(void)
+struct port_range ports_ephemeral(void)
 {
 	char text[64] = "";
 	int fd = open("/proc/sys/net/ipv4/ip_local_port_range", O_RDONLY | O_CLOEXEC);
-	unsigned long first;
+	unsigned long first, last;
+	char *end;
 
 	if (fd < 0)
-		return EPHEMERAL_DEFAULT;
+		return ephemeral_default;
 	if (read(fd, text, sizeof(text) - 1) < 0)
 		text[0] = '\0';
 	close(fd);
-	first = strtoul(text, NULL, 10);
-	return first > 1 && first <= UINT16_MAX ? (uint16_t)first : EPHEMERAL_DEFAULT;
+	first = strtoul(text, &end, 10);
+	last = strtoul(end, NULL, 10);
+	if (first < 1 || last < first || last > UINT16_MAX)
+		return ephemeral_default;
+	return (struct port_range){ (uint16_t)first, (uint16_t)last };
 }

@@ -62,7 +62,7 @@ bool value_addr(const char *text, struct ip_addr *out)
 		*out = ip4_addr_of(&v4);
 		return true;
 	}
-	if (inet_pton(AF_INET6, text, &v6) != 1 || IN6_IS_ADDR_V4MAPPED(&v6))
+	if (inet_pton(AF_INET6, text, &v6) != 1)
 		return false;
 	*out = ip6_addr_of(&v6);
 	return true;

@@ -16,7 +16,8 @@
 bool value_number(const char *text, uint64_t max, uint64_t *out);
 /* A number with an optional K, M or G (powers of 1024); at most max. */
 bool value_size(const char *text, uint64_t max, uint64_t *out);
-/* An IPv4 or IPv6 address in text form (RFC 4291 2.2); a v4-mapped IPv6 address is refused. */
+/* An IPv4 or IPv6 address in text form (RFC 4291 2.2); a v4-mapped IPv6 address is the IPv4
+ * address. */
 bool value_addr(const char *text, struct ip_addr *out);
 /* Six hexadecimal bytes with colons; group addresses and zero are refused. */
 bool value_mac(const char *text, struct eth_addr *out);

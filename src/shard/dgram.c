@@ -246,8 +246,7 @@ static bool is_directed_broadcast(const struct netconf_version *v, const struct 
 
 static bool is_group(const struct netconf_version *v, const struct ip_addr *dst)
 {
-	return ip_is_multicast(dst) || (ip_is_v4(dst) && dst->w[3] == htonl(INADDR_BROADCAST)) ||
-	       is_directed_broadcast(v, dst);
+	return ip_is_multicast(dst) || ip_is_broadcast(dst) || is_directed_broadcast(v, dst);
 }
 
 /* Finds the peer that the guest writes to, or makes one. NULL: the guest may not write there;

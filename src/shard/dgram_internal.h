@@ -173,11 +173,6 @@ void dgram_meta_of(struct msghdr *msg, struct dgram_meta *meta);
 /* Writes a datagram to the guest, cut into fragments if it must be. False: no room now; call again.
  */
 bool dgram_write(struct shard *shard, struct dgram_packet *packet);
-/* Largest IP packet that the guest takes, in bytes. */
-static inline uint32_t guest_mtu(const struct shard *shard)
-{
-	return shard->rt->config->mtu ? shard->rt->config->mtu : 1500;
-}
 
 /* dgram_error.c. */
 

@@ -153,8 +153,10 @@ static bool write_fragment(struct shard *shard, struct dgram_packet *packet, str
 
 static bool write_fragments(struct shard *shard, struct dgram_packet *packet, const struct l3 *l3)
 {
-	uint32_t headers = ip_is_v4(&l3->dst) ? 20 : 40 + FRAGMENT_HEADER;
-	size_t room = (guest_mtu(shard) - headers) & ~7u, l4_len = DGRAM_L4_HEADER + packet->len;
+	bool v4 = ip_is_v4(&l3->dst);
+	uint32_t headers = v4 ? 20 : 40 + FRAGMENT_HEADER;
+	size_t room = (guest_mtu(shard, v4) - headers) & ~7u,
+	       l4_len = DGRAM_L4_HEADER + packet->len;
 
 	if (!packet->sent) {
 		put_checksum(packet, false);
@@ -182,7 +184,8 @@ bool dgram_write(struct shard *shard, struct dgram_packet *packet)
 	struct l3 l3;
 
 	l3_of(shard, packet, &l3);
-	if (l3_len(&l3.dst) - ETH_HEADER_LEN + DGRAM_L4_HEADER + piece > guest_mtu(shard))
+	if (l3_len(&l3.dst) - ETH_HEADER_LEN + DGRAM_L4_HEADER + piece >
+	    guest_mtu(shard, ip_is_v4(&l3.dst)))
 		return write_fragments(shard, packet, &l3);
 	return write_whole(shard, packet, &l3);
 }

@@ -234,10 +234,11 @@ static bool write_udp(struct shard *shard, struct dgram_inbox *in, size_t len, u
 /* How much of a run may go as one frame. */
 static size_t run_len(const struct shard *shard, const struct dgram_inbox *in, size_t left)
 {
-	size_t headers = (ip_is_v4(&in->packet.dst) ? 20 : 40) + DGRAM_L4_HEADER, n;
+	bool v4 = ip_is_v4(&in->packet.dst);
+	size_t headers = (v4 ? 20 : 40) + DGRAM_L4_HEADER, n;
 
 	if (!(tx_caps(shard->tx, in->packet.queue) & TX_USO) ||
-	    headers + in->segment > guest_mtu(shard))
+	    headers + in->segment > guest_mtu(shard, v4))
 		return in->segment;
 	n = USO_BYTES / in->segment;
 	n = n < USO_SEGMENTS ? n : USO_SEGMENTS;
@@ -262,11 +263,12 @@ static bool alike(const struct dgram_inbox *in, unsigned int a, unsigned int b)
 static size_t join(const struct shard *shard, struct dgram_inbox *in, size_t len)
 {
 	struct dgram_packet *packet = &in->packet;
-	size_t headers = (ip_is_v4(&packet->dst) ? 20 : 40) + DGRAM_L4_HEADER, more = 0;
+	bool v4 = ip_is_v4(&packet->dst);
+	size_t headers = (v4 ? 20 : 40) + DGRAM_L4_HEADER, more = 0;
 
 	packet->n_joined = 0;
 	if (!len || !(tx_caps(shard->tx, packet->queue) & TX_USO) ||
-	    headers + len > guest_mtu(shard))
+	    headers + len > guest_mtu(shard, v4))
 		return 0;
 	for (unsigned int i = in->at + 1; i < in->n && packet->n_joined < USO_SEGMENTS - 1; i++) {
 		size_t next = in->headers[i].msg_len;

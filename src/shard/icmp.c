@@ -28,9 +28,16 @@ static bool ends_of(const uint8_t *quoted, size_t len, uint8_t type, struct ip_a
 	*dst = v4 ? ip4_addr_of(quoted + 16) : ip6_addr_of(quoted + 24);
 	if (ip_is_any(src) || ip_is_multicast(src))
 		return false;
-	if (v4 && (load_be16(quoted + 6) & 0x1fff || dst->w[3] == htonl(INADDR_BROADCAST)))
+	if (v4 && (load_be16(quoted + 6) & 0x1fff || ip_is_broadcast(dst)))
 		return false; /* a later fragment, or a broadcast */
 	return !ip_is_multicast(dst) || (!v4 && type == TYPE6_TOO_BIG);
+}
+
+static size_t quote4_max(const struct shard *shard)
+{
+	size_t room = guest_mtu(shard, true) - 20 - ICMP_HEADER;
+
+	return room < QUOTE4_MAX ? room : QUOTE4_MAX;
 }
 
 void icmp_send_error(struct shard *shard, const uint8_t *quoted, size_t len, uint8_t type,
@@ -48,7 +55,7 @@ void icmp_send_error(struct shard *shard, const uint8_t *quoted, size_t len, uin
 
 	if (!ends_of(quoted, len, type, &l3.dst, &about) || ip_is_v4(&l3.dst) != ip_is_v4(from))
 		return;
-	max = ip_is_v4(&l3.dst) ? QUOTE4_MAX : QUOTE6_MAX;
+	max = ip_is_v4(&l3.dst) ? quote4_max(shard) : QUOTE6_MAX;
 	len = len < max ? len : max;
 	l3.proto = ip_is_v4(&l3.dst) ? IPPROTO_ICMP : IPPROTO_ICMPV6;
 	off = l3_len(&l3.dst);

@@ -128,6 +128,15 @@ static inline void shard_init_lists(struct shard *shard)
 	list_init(&shard->waiting);
 }
 
+/* Largest IP packet for the guest, in bytes: no IPv6 link has less than 1280 (RFC 8200 5), whatever
+ * IPv4 is told. */
+static inline uint32_t guest_mtu(const struct shard *shard, bool v4)
+{
+	uint32_t mtu = shard->rt->config->mtu ? shard->rt->config->mtu : 1500;
+
+	return v4 || mtu > 1280 ? mtu : 1280;
+}
+
 /* Puts a flow on the list of those to be run before the turn ends. */
 static inline void shard_touch(struct shard *shard, struct flow *flow)
 {

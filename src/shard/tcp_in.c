@@ -73,8 +73,7 @@ static void take_syn(struct shard *shard, struct flow *flow, const struct tcp_he
 {
 	struct tcp *tcp = &flow->tcp;
 	bool v4 = ip_is_v4(&flow->key.guest);
-	uint32_t mtu = shard->rt->config->mtu ? shard->rt->config->mtu : 1500;
-	uint32_t ours = mtu - (v4 ? 40 : 60);
+	uint32_t ours = guest_mtu(shard, v4) - (v4 ? 40 : 60);
 	uint32_t mss = h->options.has_mss ? h->options.mss
 		       : v4		  ? TCP_DEFAULT_MSS
 					  : TCP_DEFAULT_MSS6;
@@ -95,9 +94,9 @@ static void take_syn(struct shard *shard, struct flow *flow, const struct tcp_he
 		tcp->bits |= TCPB_TS;
 		note_timestamp(shard, tcp, &h->options);
 	}
-	mss = mss < ours ? mss : ours;
 	mss = mss < 88 ? 88 : mss; /* a lower one would only be a way to make us send more headers
 				      than payload */
+	mss = mss < ours ? mss : ours;
 	tcp->mss = (uint16_t)(mss - (h->options.has_ts ? 12 : 0));
 	tcp->cwnd = tcp_initial_window(tcp);
 	take_window(tcp, h, 0); /* RFC 7323 2.2: the window of a SYN is never scaled */

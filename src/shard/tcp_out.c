@@ -92,11 +92,10 @@ static void syn_options(const struct shard *shard, const struct flow *flow, uint
 {
 	const struct tcp *tcp = &flow->tcp;
 	bool answer = flags & TCP_ACK; /* only what the guest offered; a SYN of ours offers all */
-	uint32_t mtu = shard->rt->config->mtu ? shard->rt->config->mtu : 1500;
-	uint32_t headers = ip_is_v4(&flow->key.guest) ? 40 : 60;
+	bool v4 = ip_is_v4(&flow->key.guest);
 
 	o->has_mss = true;
-	o->mss = (uint16_t)(mtu - headers);
+	o->mss = (uint16_t)(guest_mtu(shard, v4) - (v4 ? 40 : 60));
 	o->has_wscale = !answer || tcp->rcv_shift;
 	o->wscale = TCP_WSCALE;
 	o->sack_permitted = !answer || tcp_is(tcp, TCPB_SACK);

@@ -239,10 +239,11 @@ def pad_options_are_skipped(case):
     assert ask(joined(case), DISCOVER, options=b"\0\0\0" + ALL).kind == OFFER
 
 
-@test
-def the_mtu_of_the_option_is_announced(case):
-    ack = lease(joined(case, "-m", "1400"))
-    assert struct.unpack("!H", ack.options[26])[0] == 1400
+@rows(("the MTU of the option is announced", 1400), ("an MTU too small for IPv6 is announced", 1000),
+      ("the smallest MTU is announced", 68), ("the largest MTU is announced", 65535))
+def _(case, mtu):
+    ack = lease(joined(case, "-m", str(mtu)))
+    assert struct.unpack("!H", ack.options[26])[0] == mtu
 
 
 @test

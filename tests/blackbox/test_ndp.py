@@ -115,9 +115,9 @@ def the_mtu_of_the_option_is_announced(case):
     assert struct.unpack("!HI", advertisement(joined(case, "-m", "1400")).options[5][0])[1] == 1400
 
 
-@test
-def an_mtu_of_0_is_not_announced(case):
-    assert 5 not in advertisement(joined(case, "-m", "0")).options
+@rows(("an MTU of 0 is not announced", "0"), ("an MTU that no IPv6 link has is not announced", "1279"))
+def _(case, mtu):
+    assert 5 not in advertisement(joined(case, "-m", mtu)).options
 
 
 @rows(("a solicitation with hop limit 64 is ignored", {"hops": 64}),

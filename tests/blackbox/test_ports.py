@@ -111,6 +111,21 @@ def all_binds_every_port_below_the_ephemeral_range(case):
 
 
 @test
+def all_binds_the_ports_above_the_ephemeral_range(case):
+    case.net.host.sysctl("net.ipv4.ip_local_port_range", "2000 65000")
+    got = ready_ports(case, "-t", "all,~1-1900")
+    assert got == set(range(1901, 2000)) | set(range(65001, 65536)), "%d ports are bound" % len(got)
+
+
+@rows(("a port that is taken is left out of a list beside all", "1200-1202,all"),
+      ("all before a list means its ports", "all,1200-1202"))
+def _(case, spec):
+    taken = case.net.host.tcp_server("0.0.0.0", 1201)
+    assert ready_ports(case, "-t", spec) == {1200, 1201, 1202}  # 1201 is the other's
+    taken.close()
+
+
+@test
 def all_skips_a_port_that_is_taken(case):
     case.net.host.sysctl("net.ipv4.ip_local_port_range", "1500 65535")
     taken = case.net.host.tcp_server("0.0.0.0", 1234)
@@ -128,7 +143,8 @@ def all_with_an_exclusion_leaves_that_out(case):
 @rows(("a port of 0 is named", "0", "0"), ("a port above 65535 is named", "65536", "65536"), ("a word is named", "ssh", "ssh"),
       ("a range turned round is named", "80-22", "80-22"), ("ranges of other lengths are named", "22-25:80-90", "22-25"),
       ("an address that is none is named", "999.1.1.1/22", "999.1.1.1"), ("an empty part is refused", "22,,23", "22,,23"),
-      ("auto is refused for a VM", "auto", "auto"), ("a dangling range is refused", "22-", "22-"))
+      ("auto is refused for a VM", "auto", "auto"), ("a dangling range is refused", "22-", "22-"),
+      ("ports given twice are refused", "20-30,25", "20-30"))
 def _(case, spec, part):
     for option in ("-t", "-u"):
         done = case.run("-f", "-s", case.path("s"), option, spec, timeout=5)

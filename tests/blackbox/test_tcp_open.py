@@ -174,10 +174,20 @@ def _(case, flags):
 @rows(("the MSS follows the default MTU (IPv4)", FAR4, (), 65480), ("the MSS follows the default MTU (IPv6)", FAR6, (),
                                                                    65460),
       ("the MSS follows an MTU of 1500 (IPv4)", FAR4, ("-m", "1500"), 1460),
-      ("the MSS follows an MTU of 1500 (IPv6)", FAR6, ("-m", "1500"), 1440))
+      ("the MSS follows an MTU of 1500 (IPv6)", FAR6, ("-m", "1500"), 1440),
+      ("the MSS follows an MTU of 68 (IPv4)", FAR4, ("-m", "68"), 28),
+      ("the MSS follows IPv6's least MTU where less was given", FAR6, ("-m", "68"), 1220))
 def _(case, addr, options, mss):
     conn, _ = case.pair(*options, addr=addr)
     assert conn.peer_mss() == mss, conn.peer_mss()
+
+
+@rows(("no segment exceeds an MTU of 68 (IPv4)", FAR4, 28), ("no segment exceeds IPv6's least MTU", FAR6, 1220))
+def _(case, addr, mss):
+    conn, peer = case.pair("-m", "68", addr=addr)
+    conn.mss = mss  # each segment is held against it
+    peer.sendall(bytes(20000))
+    conn.wait_data(20000, 20)
 
 
 @rows(("the guest's MSS of 536 is kept", FAR4, 536), ("the guest's MSS of 1220 is kept", FAR6, 1220),

@@ -133,10 +133,12 @@ def _(case, addr, size):
     assert answer.data == data
 
 
-@rows(("large datagrams are fragmented to the MTU (IPv4)", FAR4), ("large datagrams are fragmented to the MTU (IPv6)",
-                                                                   FAR6))
-def _(case, addr):
-    guest = case.joined("-m", "1500")
+@rows(("large datagrams are fragmented to the MTU (IPv4)", FAR4, 1500, 1500),
+      ("large datagrams are fragmented to the MTU (IPv6)", FAR6, 1500, 1500),
+      ("large datagrams are fragmented to the smallest MTU", FAR4, 68, 68),
+      ("large datagrams are fragmented to IPv6's least MTU", FAR6, 68, 1280))
+def _(case, addr, announced, mtu):
+    guest = case.joined("-m", str(announced))
     sock, port = server(case, addr)
     guest.send(guest.udp(addr, port, b"x"))
     _, where = sock.recvfrom(10)
@@ -145,7 +147,7 @@ def _(case, addr):
     sock.sendto(BIG[:20000], where)
     answer = guest.expect(is_udp(40000), "the answer")
     assert answer.data == BIG[:20000]
-    assert max(seen) <= 1514, "a frame of %d bytes where the MTU is 1500" % max(seen)
+    assert max(seen) <= mtu + 14, "a frame of %d bytes where the MTU is %d" % (max(seen), mtu)
 
 
 def fragmented(guest, addr, port, data, size=1480, ident=77, sport=40000):

@@ -4,6 +4,7 @@
  * note of what was opened and closed. links: tap shard services
  */
 #include "main/auto_ports.h"
+#include "main/ports.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -27,31 +28,36 @@ struct fixture {
 	struct auto_ports *ports;
 	struct listening own;
 	unsigned int n_open, n_closed;
-	uint16_t last_port;
-	uint8_t last_proto;
+	struct auto_port last;
 	int answer;
 };
 
-static int note_open(void *arg, uint8_t proto, uint16_t port)
+static int note_open(void *arg, const struct auto_port *port)
 {
 	struct fixture *f = arg;
 
 	f->n_open++;
-	f->last_port = port;
-	f->last_proto = proto;
+	f->last = *port;
 	return f->answer;
 }
 
-static void note_close(void *arg, uint8_t proto, uint16_t port)
+static void note_close(void *arg, const struct auto_port *port)
 {
 	struct fixture *f = arg;
 
 	f->n_closed++;
-	f->last_port = port;
-	f->last_proto = proto;
+	f->last = *port;
 }
 
-static int set_up(void **state)
+static void rule(struct port_rules *rules, const char *spec)
+{
+	static const struct port_range ephemeral = { 32768, 60999 };
+	char error[256];
+
+	assert_true(ports_parse(rules, spec, ephemeral, error, sizeof(error)));
+}
+
+static int set_up_with(void **state, const char *tcp, const char *more)
 {
 	struct fixture *f = test_calloc(1, sizeof(*f));
 	struct auto_direction direction = {
@@ -63,12 +69,20 @@ static int set_up(void **state)
 		.where = "here",
 	};
 
-	f->tcp.mode = f->udp.mode = PORTS_AUTO;
+	rule(&f->tcp, tcp);
+	if (more)
+		rule(&f->tcp, more);
+	rule(&f->udp, "auto");
 	assert_int_equal(port_scan_open(&f->sockets, true), 0);
 	direction.sockets = f->sockets;
 	assert_int_equal(auto_ports_new(&f->ports, &direction), 0);
 	*state = f;
 	return 0;
+}
+
+static int set_up(void **state)
+{
+	return set_up_with(state, "auto", NULL);
 }
 
 static int tear_down(void **state)
@@ -100,9 +114,9 @@ static void test_a_listener_is_opened_on_the_other_side_once(void **state)
 	auto_ports_look(f->ports);
 	auto_ports_look(f->ports);
 	assert_int_equal(f->n_open, 1);
-	assert_int_equal(f->last_port, PORT);
-	assert_int_equal(f->last_proto, IPPROTO_TCP);
-	assert_true(port_set_has(&auto_ports_open(f->ports)->tcp, PORT));
+	assert_int_equal(f->last.port, PORT);
+	assert_int_equal(f->last.proto, IPPROTO_TCP);
+	assert_true(port_set_has(&auto_ports_forwarded(f->ports)->tcp, PORT));
 	close(fd);
 }
 
@@ -113,7 +127,7 @@ static void test_a_udp_socket_is_opened_as_udp(void **state)
 
 	role_is_control();
 	auto_ports_look(f->ports);
-	assert_int_equal(f->last_proto, IPPROTO_UDP);
+	assert_int_equal(f->last.proto, IPPROTO_UDP);
 	close(fd);
 }
 
@@ -129,19 +143,50 @@ static void test_a_closed_listener_is_closed_by_its_event(void **state)
 	assert_int_equal(poll(&pfd, 1, -1), 1);
 	auto_ports_events(f->ports);
 	assert_int_equal(f->n_closed, 1);
-	assert_false(port_set_has(&auto_ports_open(f->ports)->tcp, PORT));
+	assert_false(port_set_has(&auto_ports_forwarded(f->ports)->tcp, PORT));
 }
 
-static void test_an_excluded_port_stays_closed(void **state)
+/* What becomes of a listener on PORT with one or two specs of -t. */
+static const struct spec_case {
+	const char *name;
+	const char *specs[2];
+	unsigned int n_open;
+	uint16_t port; /* of the last one opened */
+	unsigned int place;
+} spec_cases[] = {
+	{ "an excluded port stays closed", { "auto,~4711" }, 0, 0, 0 },
+	{ "a port of a list is opened", { "4700-4720,auto" }, 1, PORT, 0 },
+	{ "a port outside a list stays closed", { "4700,auto" }, 0, 0, 0 },
+	{ "a target opens the port that leads to it", { "80:4711,auto" }, 1, 80, 0 },
+	{ "a port that leads elsewhere stays closed", { "4711:80,auto" }, 0, 0, 0 },
+	{ "a port given by itself is left to that", { "auto", "4711" }, 0, 0, 0 },
+	{ "a port given for another address is opened",
+	  { "::1/auto", "127.0.0.1/4711" },
+	  1,
+	  PORT,
+	  0 },
+	{ "two addresses open it in two places", { "127.0.0.1/auto", "::1/auto" }, 2, PORT, 1 },
+	{ "a protocol that is not automatic is left alone", { "4711" }, 0, 0, 0 },
+};
+
+static void run_spec_case(void **state)
 {
-	struct fixture *f = *state;
+	const struct spec_case *c = *state;
+	struct fixture *f;
 	int fd = listener(SOCK_STREAM);
 
 	role_is_control();
-	f->tcp.excluded[PORT / 8] = (uint8_t)(1u << (PORT % 8));
+	set_up_with(state, c->specs[0], c->specs[1]);
+	f = *state;
 	auto_ports_look(f->ports);
-	assert_int_equal(f->n_open, 0);
+	assert_int_equal(f->n_open, c->n_open);
+	assert_int_equal(f->last.port, c->port);
+	assert_int_equal(f->last.target, c->n_open ? PORT : 0);
+	assert_int_equal(f->last.place, c->place);
 	close(fd);
+	auto_ports_look(f->ports);
+	assert_int_equal(f->n_closed, c->n_open);
+	tear_down(state);
 }
 
 static void test_our_own_listener_is_not_forwarded_back(void **state)
@@ -157,18 +202,6 @@ static void test_our_own_listener_is_not_forwarded_back(void **state)
 	close(fd);
 }
 
-static void test_a_protocol_that_is_not_automatic_is_left_alone(void **state)
-{
-	struct fixture *f = *state;
-	int fd = listener(SOCK_STREAM);
-
-	role_is_control();
-	f->tcp.mode = PORTS_LIST;
-	auto_ports_look(f->ports);
-	assert_int_equal(f->n_open, 0);
-	close(fd);
-}
-
 static void test_a_refused_port_is_tried_again_at_the_next_look(void **state)
 {
 	struct fixture *f = *state;
@@ -177,28 +210,32 @@ static void test_a_refused_port_is_tried_again_at_the_next_look(void **state)
 	role_is_control();
 	f->answer = -EADDRINUSE;
 	auto_ports_look(f->ports);
-	assert_false(port_set_has(&auto_ports_open(f->ports)->tcp, PORT));
+	assert_int_equal(f->n_open, 1);
 	f->answer = 0;
 	auto_ports_look(f->ports);
+	auto_ports_look(f->ports);
 	assert_int_equal(f->n_open, 2);
-	assert_true(port_set_has(&auto_ports_open(f->ports)->tcp, PORT));
 	close(fd);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
+#define N_SPECS (sizeof(spec_cases) / sizeof(spec_cases[0]))
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
+	struct CMUnitTest tests[N_SPECS + 5] = {
 		TEST(test_a_listener_is_opened_on_the_other_side_once),
 		TEST(test_a_udp_socket_is_opened_as_udp),
 		TEST(test_a_closed_listener_is_closed_by_its_event),
-		TEST(test_an_excluded_port_stays_closed),
 		TEST(test_our_own_listener_is_not_forwarded_back),
-		TEST(test_a_protocol_that_is_not_automatic_is_left_alone),
 		TEST(test_a_refused_port_is_tried_again_at_the_next_look),
 	};
 
+	for (size_t i = 0; i < N_SPECS; i++)
+		tests[5 + i] = (struct CMUnitTest){ .name = spec_cases[i].name,
+						    .test_func = run_spec_case,
+						    .initial_state = (void *)&spec_cases[i] };
 	if ((unshare(CLONE_NEWNET) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0) ||
 	    system("ip link set lo up") != 0) {
 		puts("skipped: no network namespace can be made here");

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#define EPHEMERAL 32768
+static const struct port_range ephemeral = { 32768, 60999 };
 
 /* Specs in the order of a command line, and what they come to: "addr%if first-last:target" or an
  * error's part. */
@@ -73,20 +73,56 @@ static struct port_case {
 	  { "65534-65535,~65535" },
 	  PORTS_LIST,
 	  "65534-65534:65534" },
-	{ "all is what is below the ephemeral ports", { "all" }, PORTS_ALL, "1-32767:1 weak" },
-	{ "all with an exclusion", { "all,~25" }, PORTS_ALL, "1-24:1 weak 26-32767:26 weak" },
+	{ "all is what is not ephemeral",
+	  { "all" },
+	  PORTS_ALL,
+	  "1-32767:1 weak 61000-65535:61000 weak" },
+	{ "all with an exclusion",
+	  { "all,~25" },
+	  PORTS_ALL,
+	  "1-24:1 weak 26-32767:26 weak 61000-65535:61000 weak" },
 	{ "exclusions alone mean all others",
 	  { "~25" },
 	  PORTS_ALL,
-	  "1-24:1 weak 26-32767:26 weak" },
-	{ "all on one address", { "192.0.2.1/all" }, PORTS_ALL, "192.0.2.1 1-32767:1 weak" },
-	{ "all on one interface but some", { "%eth0/~2-32767" }, PORTS_ALL, "%eth0 1-1:1 weak" },
+	  "1-24:1 weak 26-32767:26 weak 61000-65535:61000 weak" },
+	{ "all on one address",
+	  { "192.0.2.1/all" },
+	  PORTS_ALL,
+	  "192.0.2.1 1-32767:1 weak 192.0.2.1 61000-65535:61000 weak" },
+	{ "all on one interface but some", { "%eth0/~2-65535" }, PORTS_ALL, "%eth0 1-1:1 weak" },
 	{ "all and an ephemeral port",
 	  { "all", "40000" },
 	  PORTS_ALL,
-	  "1-32767:1 weak 40000-40000:40000" },
-	{ "auto", { "auto" }, PORTS_AUTO, "" },
-	{ "auto and a port", { "auto", "22:23" }, PORTS_AUTO, "22-22:23" },
+	  "1-32767:1 weak 61000-65535:61000 weak 40000-40000:40000" },
+	{ "all beside a port is that port, if it can be bound",
+	  { "22:23,all" },
+	  PORTS_ALL,
+	  "22-22:23 weak" },
+	{ "all before a range is that range",
+	  { "all,20-30,~25" },
+	  PORTS_ALL,
+	  "20-24:20 weak 26-30:26 weak" },
+	{ "blanks before an item are passed over", { "22, 25" }, PORTS_LIST, "22-22:22 25-25:25" },
+	{ "nothing before the slash is any address", { "/22" }, PORTS_LIST, "22-22:22" },
+	{ "a v4-mapped address is the IPv4 address",
+	  { "::ffff:192.0.2.1/22" },
+	  PORTS_LIST,
+	  "192.0.2.1 22-22:22" },
+	{ "auto", { "auto" }, PORTS_AUTO, "1-65535:1 weak scan" },
+	{ "auto and a port in another option",
+	  { "auto", "22:23" },
+	  PORTS_AUTO,
+	  "1-65535:1 weak scan 22-22:23" },
+	{ "auto beside ports is those ports", { "80-82,auto" }, PORTS_AUTO, "80-82:80 weak scan" },
+	{ "auto with targets", { "auto,1080:80" }, PORTS_AUTO, "1080-1080:80 weak scan" },
+	{ "auto with an exclusion",
+	  { "auto,~25" },
+	  PORTS_AUTO,
+	  "1-24:1 weak scan 26-65535:26 weak scan" },
+	{ "auto is more than all", { "all,auto" }, PORTS_AUTO, "1-65535:1 weak scan" },
+	{ "auto on an address", { "::1/auto" }, PORTS_AUTO, "::1 1-65535:1 weak scan" },
+	{ "auto twice is once", { "auto", "auto" }, PORTS_AUTO, "1-65535:1 weak scan" },
+	{ "auto over another auto is refused", { "auto", "80,auto" }, PORTS_UNSET, "overlap" },
 	{ "none is forgotten when ports follow", { "none", "22" }, PORTS_LIST, "22-22:22" },
 	{ "none twice", { "none", "none" }, PORTS_NONE, "" },
 	{ "a word is refused", { "foo" }, PORTS_UNSET, "'foo'" },
@@ -131,7 +167,6 @@ static struct port_case {
 	{ "an empty item is refused", { "22,,23" }, PORTS_UNSET, "empty" },
 	{ "a comma at the end is refused", { "22," }, PORTS_UNSET, "empty" },
 	{ "an empty exclusion is refused", { "~" }, PORTS_UNSET, "''" },
-	{ "nothing before the slash is refused", { "/22" }, PORTS_UNSET, "slash" },
 	{ "nothing behind the slash is refused", { "192.0.2.1/" }, PORTS_UNSET, "empty" },
 	{ "a second address in a list is refused",
 	  { "192.0.2.1/22,192.0.2.2/23" },
@@ -143,7 +178,6 @@ static struct port_case {
 	  "'localhost'" },
 	{ "an empty interface is refused", { "192.0.2.1%/22" }, PORTS_UNSET, "interface" },
 	{ "a multicast address is refused", { "224.0.0.1/22" }, PORTS_UNSET, "'224.0.0.1'" },
-	{ "auto on an address is refused", { "127.0.0.1/auto" }, PORTS_UNSET, "auto" },
 	{ "an item of any length is refused",
 	  { "11111111111111111111111111111111111111111111111111" },
 	  PORTS_UNSET,
@@ -176,9 +210,9 @@ static void rules_text(char *out, size_t size)
 		char where[INET6_ADDRSTRLEN + IFNAMSIZ + 4];
 
 		where_text(map, where, sizeof(where));
-		len += (size_t)snprintf(out + len, size - len, "%s%s%u-%u:%u%s", i ? " " : "",
+		len += (size_t)snprintf(out + len, size - len, "%s%s%u-%u:%u%s%s", i ? " " : "",
 					where, map->first, map->last, map->target,
-					map->weak ? " weak" : "");
+					map->weak ? " weak" : "", map->scan ? " scan" : "");
 		assert_true(len < size);
 	}
 }
@@ -193,7 +227,7 @@ static void run_case(void **state)
 	memset(&rules, 0, sizeof(rules));
 	for (unsigned int i = 0; i < 3 && c->specs[i]; i++) {
 		assert_true(ok); /* only the last spec is refused */
-		ok = ports_parse(&rules, c->specs[i], EPHEMERAL, error, sizeof(error));
+		ok = ports_parse(&rules, c->specs[i], ephemeral, error, sizeof(error));
 	}
 	assert_int_equal(ok, c->mode != PORTS_UNSET);
 	if (!ok) {
@@ -203,21 +237,6 @@ static void run_case(void **state)
 	assert_int_equal(rules.mode, c->mode);
 	rules_text(text, sizeof(text));
 	assert_string_equal(text, c->expected);
-}
-
-static void auto_leaves_out_its_exclusions(void **state)
-{
-	char error[256];
-
-	(void)state;
-	memset(&rules, 0, sizeof(rules));
-	assert_true(ports_parse(&rules, "auto,~25-26", EPHEMERAL, error, sizeof(error)));
-	assert_true(ports_parse(&rules, "30-40,~35", EPHEMERAL, error, sizeof(error)));
-	assert_int_equal(rules.mode, PORTS_AUTO);
-	assert_false(ports_excluded(&rules, 24));
-	assert_true(ports_excluded(&rules, 25));
-	assert_true(ports_excluded(&rules, 26));
-	assert_false(ports_excluded(&rules, 35)); /* was said of 30-40 */
 }
 
 static void too_many_ranges_are_refused(void **state)
@@ -230,7 +249,7 @@ static void too_many_ranges_are_refused(void **state)
 	memset(&rules, 0, sizeof(rules));
 	do
 		snprintf(spec, sizeof(spec), "%u", 1 + 2 * n);
-	while (ports_parse(&rules, spec, EPHEMERAL, error, sizeof(error)) && ++n <= MAX_PORT_MAPS);
+	while (ports_parse(&rules, spec, ephemeral, error, sizeof(error)) && ++n <= MAX_PORT_MAPS);
 	assert_int_equal(n, MAX_PORT_MAPS);
 	assert_non_null(strstr(error, "1024"));
 }
@@ -238,17 +257,18 @@ static void too_many_ranges_are_refused(void **state)
 static void the_ephemeral_range_begins_above_the_low_ports(void **state)
 {
 	(void)state;
-	assert_true(ports_ephemeral() > 1);
+	struct port_range range = ports_ephemeral();
+
+	assert_true(range.first > 1 && range.first <= range.last);
 }
 
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
 
 int main(void)
 {
-	struct CMUnitTest tests[N_CASES + 3] = {
-		[N_CASES] = cmocka_unit_test(auto_leaves_out_its_exclusions),
-		[N_CASES + 1] = cmocka_unit_test(too_many_ranges_are_refused),
-		[N_CASES + 2] = cmocka_unit_test(the_ephemeral_range_begins_above_the_low_ports),
+	struct CMUnitTest tests[N_CASES + 2] = {
+		[N_CASES] = cmocka_unit_test(too_many_ranges_are_refused),
+		[N_CASES + 1] = cmocka_unit_test(the_ephemeral_range_begins_above_the_low_ports),
 	};
 
 	for (size_t i = 0; i < N_CASES; i++)

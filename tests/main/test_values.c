@@ -35,7 +35,7 @@ static struct value_case {
 	{ "an unknown unit is refused", SIZE, "1T", false, 0 },
 	{ "an IPv4 address is read", ADDR, "192.0.2.1", true, 0 },
 	{ "an IPv6 address is read", ADDR, "2001:db8::1", true, 0 },
-	{ "a v4-mapped address is refused", ADDR, "::ffff:192.0.2.1", false, 0 },
+	{ "a v4-mapped address is read", ADDR, "::ffff:192.0.2.1", true, 0 },
 	{ "an IPv4 address with three bytes is refused", ADDR, "192.0.2", false, 0 },
 	{ "a MAC address is read", MAC, "02:00:5E:aa:bb:01", true, 0 },
 	{ "a group MAC address is refused", MAC, "01:00:5e:00:00:01", false, 0 },

@@ -418,6 +418,21 @@ def _(case, proto, addr, host):
     wait_for(lambda: ":7654" not in case.net.host.run("ss", kind).stdout, "the host listens no more", 0.5)
 
 
+@rows(("automatic ports at an address are bound there", "192.0.2.2/auto", {"192.0.2.2:7654", "192.0.2.2:7655"}, 7654),
+      ("automatic ports of a list are followed alone", "7655-7660,auto", {"*:7655"}, 7655),
+      ("an automatic port leads to its target", "8000-8010:7650-7660,auto", {"*:8004", "*:8005"}, 7654),
+      ("a port given by itself is no automatic one", "8000:7654", {"*:8000"}, 7654))
+def _(case, spec, wanted, first):
+    guest = guest_ns(case)
+    servers = {port: guest.tcp_server("0.0.0.0", port) for port in (7654, 7655)}
+    started(case, "--config-net", "-t", spec, "-u", "none", "-T", "none", "-U", "none", "--netns", "/run/netns/" + guest.name)
+    got = {line.split()[3] for line in case.net.host.run("ss", "-Hlnt").stdout.splitlines()}
+    assert got == wanted, got
+    client = case.net.remote.tcp_client(HOST4, int(min(wanted).rsplit(":", 1)[1]))
+    client.sendall(b"x")
+    assert servers[first].accept()[0].recv(1) == b"x"
+
+
 @test
 def a_listener_of_the_host_is_reached_from_the_namespaces_loopback(case):
     server = case.net.host.tcp_server("127.0.0.1", 7655)
