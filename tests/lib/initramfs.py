@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 Builds the initial RAM file system of the test guest: a static busybox, the few kernel modules that
-a virtio network card needs, a DHCPv6 client, socat, and the files of tests/net/guest.
+a virtio network card needs, a DHCPv6 client, ethtool, socat, and the files of tests/net/guest.
 
 The kernel is that of Debian's linux-image-cloud-amd64, as no machine here has to run it. The
 archive ("newc", kernel documentation driver-api/early-userspace/buffer-format) is written here, as
@@ -16,7 +16,7 @@ import subprocess
 
 GUEST_FILES = os.path.join(os.path.dirname(__file__), "..", "net", "guest")
 MODULES = ("virtio_pci", "virtio_net", "virtio_rng")
-PROGRAMS = ("/sbin/dhclient", "/usr/bin/socat")
+PROGRAMS = ("/sbin/dhclient", "/sbin/ethtool", "/usr/bin/socat")
 DIRECTORIES = ("bin", "dev", "etc", "guest", "lib", "lib64", "modules", "proc", "run", "sys", "tmp",
                "usr", "usr/bin", "sbin", "var", "var/lib", "var/lib/dhcp", "var/run", "root")
 
@@ -112,7 +112,7 @@ def _add_programs(archive):
     shared = set()
     for program in PROGRAMS:
         if not os.path.exists(program):
-            raise ImageError(f"no {program} for the guest: install isc-dhcp-client and socat")
+            raise ImageError(f"no {program} for the guest: install isc-dhcp-client, ethtool and socat")
         archive.file(f"sbin/{os.path.basename(program)}", _read(program), executable=True)
         shared.update(libraries(program))
     for library in sorted(shared):

@@ -7,7 +7,7 @@ packages_build="build-essential cmake ninja-build pkg-config libmnl-dev liburcu-
 
 # What the demonstration and the tests with a guest take beyond that.
 packages_guest="python3 iproute2 nftables iputils-ping qemu-system-x86 linux-image-cloud-amd64
-	busybox-static isc-dhcp-client socat procps util-linux kmod"
+	busybox-static isc-dhcp-client ethtool socat procps util-linux kmod"
 
 # What the demonstration of a namespace takes.
 packages_namespace="python3 iproute2 nftables iputils-ping busybox-static socat procps util-linux passt"
@@ -15,7 +15,7 @@ packages_namespace="python3 iproute2 nftables iputils-ping busybox-static socat 
 # What ./check takes beyond that: analysers, DHCP and IPv6 clients, judges of captures, peers.
 packages_check="clang clang-tidy clang-format clang-tools cppcheck libclang-rt-14-dev gcovr git
 	man-db groff udhcpc dhcpcd-base iputils-arping ndisc6 iperf3 tshark tcpdump python3-scapy strace
-	ethtool uidmap passt slirp4netns gnuplot-nox jq cpio xz-utils zstd dpdk-dev"
+	uidmap passt slirp4netns gnuplot-nox jq cpio xz-utils zstd dpdk-dev"
 
 # Prints those of the named packages that are not installed.
 missing_packages() {

@@ -1,11 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """
-What happens to a guest of two queue pairs in its life: stopped and continued in a download, reset, its driver
-unbound, QEMU killed, the daemon killed, with split and with packed rings. Each time it has network afterwards.
-TAPLOOM names the program under test; the arguments are names of events, none means all.
+What happens to a guest of two queue pairs in its life: the number of those that it uses changed, and stopped and
+continued, with data under way; reset, its driver unbound, QEMU killed, the daemon killed; with split and with packed
+rings. Each time it has network afterwards. TAPLOOM names the program under test; the arguments are names of events,
+none means all.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -101,6 +103,24 @@ class Life:
         answer = self.console.do(f"ping -c 3 -W 10 {self.net.REMOTE4} | grep -c 'bytes from'")
         return re.search(r"^[1-3]\s*$", answer, re.MULTILINE)
 
+    def queues_changed(self):
+        """ethtool changes their number all the time while connections transfer, of which none is lost."""
+        server = f"socat -t {SECONDS} - TCP:{self.net.REMOTE4}:{self.net.PORT}"
+        self.console.do("pids=; for i in 1 2 3; do "
+                        f"echo get {SIZE} | {server} | sha256sum >/tmp/get$i & pids=\"$pids $!\"; "
+                        f"(echo put {SIZE}; head -c {SIZE} /dev/zero) | {server} >/tmp/put$i & pids=\"$pids $!\"; done")
+        self.console.do("n=0; while kill -0 $pids; do ethtool -L eth0 combined $((n % 2 + 1)) || break; n=$((n + 1)); "
+                        "done 2>/tmp/error")
+        text = self.console.do("wait; ethtool -L eth0 combined 2; cat /tmp/get* /tmp/put*; echo $n changes; "
+                               "cat /tmp/error")
+        assert text.count(traffic.data_sum(SIZE)) == 3, f"other bytes came:\n{text}"
+        assert text.count(hashlib.sha256(bytes(SIZE)).hexdigest()) == 3, f"other bytes went:\n{text}"
+        changes = int(re.search(r"(\d+) changes", text)[1])
+        assert changes >= 4, text
+        counters = self.daemon.counters()
+        assert "frames-own" in counters and {"frames-ring", "frames-inline"} & set(counters), "one role is missing"
+        print(f"  {changes} changes", flush=True)
+
     def stopped_in_a_download(self):
         """Continued, it gets the rest."""
         self.console.say(f"echo get {SIZE} | socat -t {SECONDS} - TCP:{self.net.REMOTE4}:{self.net.PORT} | "
@@ -153,7 +173,8 @@ class Life:
         assert self.daemon.descriptors() <= before, f"{before}, then {self.daemon.descriptors()} descriptors"
 
 
-EVENTS = ("stopped_in_a_download", "driver_unbound", "daemon_killed", "daemon_killed_under_load", "reset", "qemu_killed")
+EVENTS = ("queues_changed", "stopped_in_a_download", "driver_unbound", "daemon_killed", "daemon_killed_under_load",
+          "reset", "qemu_killed")
 
 
 def live(rings, events):
