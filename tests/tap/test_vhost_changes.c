@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 #define PAIRS  2u
-#define ROUNDS 240u
+#define ROUNDS 280u
 #define GUESTS 24u
 /* The log lies where the last of all rings would be, which nobody has. */
 #define LOG_OFF (VFE_BUFFERS - VFE_RING_AREA)
@@ -44,23 +44,26 @@ static void loops_stop(struct loops *loops)
 	pthread_join(loops->thread, NULL);
 }
 
-/* The guest sends a few frames on each pair, and takes back what is used of all rings. */
-static void guest_turn(struct rig *rig, uint16_t port)
+/* The guest sends a few frames on a pair, and takes back what is used of its rings. */
+static void pair_turn(struct rig *rig, unsigned int pair, uint16_t port)
 {
+	struct drv_ring *out = &rig->fe.rings[2 * pair + 1];
+	uint8_t *f = frame_make(rig, pair, port, 300 + port % 700);
 	uint32_t id, len;
 
-	for (unsigned int pair = 0; pair < rig->n_pairs; pair++) {
-		struct drv_ring *out = &rig->fe.rings[2 * pair + 1];
-		uint8_t *f = frame_make(rig, pair, port, 300 + port % 700);
+	for (unsigned int i = 0; i < 8 && out->n_free >= 3; i++)
+		frame_send(rig, pair, f, 300 + port % 700);
+	while (drv_used(out, &id, &len))
+		;
+	while (drv_used(&rig->fe.rings[2 * pair], &id, &len))
+		;
+	rx_post(rig, 2 * pair);
+}
 
-		for (unsigned int i = 0; i < 8 && out->n_free >= 3; i++)
-			frame_send(rig, pair, f, 300 + port % 700);
-		while (drv_used(out, &id, &len))
-			;
-		while (drv_used(&rig->fe.rings[2 * pair], &id, &len))
-			;
-		rx_post(rig, 2 * pair);
-	}
+static void guest_turn(struct rig *rig, uint16_t port)
+{
+	for (unsigned int pair = 0; pair < rig->n_pairs; pair++)
+		pair_turn(rig, pair, port);
 }
 
 /* Until nothing is under way any more; the shards' loops stand still. */
@@ -105,6 +108,20 @@ static void plug_and_unplug_memory(struct rig *rig)
 	assert_int_equal(vfe_do(&rig->fe, message), 0);
 }
 
+/* All of it, while the guest goes on in it. */
+static void take_memory_away_and_give_it_back(struct rig *rig)
+{
+	struct vu_message message = {
+		.request = VU_REM_MEM_REG,
+		.region = { VFE_GUEST, rig->fe.size, (uint64_t)(uintptr_t)rig->fe.mem, 0 },
+	};
+
+	assert_int_equal(vfe_do(&rig->fe, message), 0);
+	guest_turn(rig, 79);
+	message.request = VU_ADD_MEM_REG;
+	assert_int_equal(vfe_do_fds(&rig->fe, message, &rig->fe.mem_fd, 1), 0);
+}
+
 static void stop_and_start_rings(struct rig *rig)
 {
 	for (unsigned int i = 0; i < 2 * rig->n_pairs; i++) {
@@ -147,8 +164,9 @@ static void new_call_descriptors(struct rig *rig)
 }
 
 static void (*const changes[])(struct rig *rig) = {
-	share_memory_again,	   plug_and_unplug_memory, stop_and_start_rings,
-	disable_and_enable_a_pair, new_call_descriptors,   log_for_a_while,
+	share_memory_again,   plug_and_unplug_memory,	 take_memory_away_and_give_it_back,
+	stop_and_start_rings, disable_and_enable_a_pair, new_call_descriptors,
+	log_for_a_while,
 };
 
 #define N_CHANGES (sizeof(changes) / sizeof(changes[0]))
@@ -189,6 +207,39 @@ static void rings_of_the_reader_outlive_changes(void **state)
 {
 	(void)state;
 	changes_under_load(BASE | F(VIRTIO_F_IN_ORDER), SHARDS);
+}
+
+/* The ring from the guest first; those who are there already are at work. */
+static void start_late(struct rig *rig, unsigned int pair)
+{
+	for (unsigned int i = 2; i--;) {
+		assert_int_equal(vfe_ring_enable(&rig->fe, 2 * pair + i, true), 0);
+		assert_int_equal(vfe_ring_start(&rig->fe, 2 * pair + i, NUM), 0);
+	}
+	rx_post(rig, 2 * pair);
+}
+
+static void pairs_start_late_and_in_any_order(void **state)
+{
+	static const unsigned int order[] = { 2, 0, 3, 1 };
+	struct rig *rig = rig_new(BASE | F(VIRTIO_RING_F_EVENT_IDX), 3, 0, 2000);
+	struct loops loops;
+
+	(void)state;
+	rig->n_pairs = 4;
+	loops_start(&loops, rig);
+	for (unsigned int n = 1; n <= 4; n++) {
+		start_late(rig, order[n - 1]);
+		for (unsigned int i = 0; i < 20 * n; i++)
+			pair_turn(rig, order[i % n], (uint16_t)i);
+	}
+	loops_stop(&loops);
+	settle(rig);
+	for (uint16_t i = 0; i < 20; i++)
+		round_trip(rig, i % 4, i, 400);
+	for (unsigned int i = 0; i < 3; i++)
+		assert_true(counter_get(&rig->shards[i].counters, COUNT_FRAMES_OWN) > 0);
+	rig_free(rig);
 }
 
 /* Reconnections. */
@@ -272,6 +323,7 @@ int main(void)
 		cmocka_unit_test(split_rings_outlive_changes),
 		cmocka_unit_test(packed_rings_outlive_changes),
 		cmocka_unit_test(rings_of_the_reader_outlive_changes),
+		cmocka_unit_test(pairs_start_late_and_in_any_order),
 		cmocka_unit_test(guests_that_vanish_under_load_leave_nothing),
 	};
 
