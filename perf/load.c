@@ -12,23 +12,12 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 static const char usage[] =
 	"Usage: taploom-load bulk|udp|trans|hold (-l | -c ADDRESS) -p PORT [OPTION]...\n"
 	"  -l            listen\n"
-	"  -c ADDRESS    connect, to an IPv4 or IPv6 address\n"
-	"  -p PORT       port\n"
-	"  -s, -r        send, receive (bulk and udp); both for full duplex (bulk)\n"
-	"  -n N          flows, default 1\n"
-	"  -t SECONDS    time measured, default 5\n"
-	"  -o SECONDS    time left out before it, default 0.5\n"
-	"  -R RATE       limit of the sender: bytes (bulk) or datagrams (udp) a second\n"
-	"  -S BYTES      datagram's payload (udp, default 1400), request (trans, default 1)\n"
-	"  -A BYTES      response (trans, default 1)\n"
-	"  -x            a new connection for each request (trans)\n"
-	"  -V            compare every byte received (bulk), not some of each piece\n"
+	"  -c ADDRESS    connect, to an IPv4 or IPv6 address\n" LOAD_TRAFFIC_USAGE
 	"  -G            receive datagrams as the kernel joins them (udp)\n"
 	"  -b FILE       write the bytes received in each 10 ms (bulk)\n";
 
@@ -42,20 +31,6 @@ static const struct load_kind {
 	{ "trans", load_trans, 1 },
 	{ "hold", load_hold, 0 },
 };
-
-int64_t load_now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
-}
-
-_Noreturn void load_die(const char *what)
-{
-	fprintf(stderr, "taploom-load: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
 
 int load_listen(const struct load_options *options)
 {
@@ -107,64 +82,33 @@ static bool take_address(const char *text, struct sockaddr_in6 *addr)
 	return inet_pton(AF_INET6, mapped, &addr->sin6_addr) == 1;
 }
 
+static bool take_option(struct load_options *options, int letter, const char *value)
+{
+	switch (letter) {
+	case 'l':
+		return options->listen = true;
+	case 'c':
+		return take_address(value, &options->addr);
+	case 'G':
+		return options->gro = true;
+	case 'b':
+		options->bins_path = value;
+		return true;
+	default:
+		return load_traffic_take(&options->traffic, letter, value);
+	}
+}
+
 static bool take_options(int argc, char **argv, struct load_options *options)
 {
 	int letter;
 
-	while ((letter = getopt(argc, argv, "lc:p:srn:t:o:R:S:A:xb:VG")) != -1) {
-		switch (letter) {
-		case 'l':
-			options->listen = true;
-			break;
-		case 'c':
-			if (!take_address(optarg, &options->addr))
-				return false;
-			break;
-		case 'p':
-			options->addr.sin6_port = htons((uint16_t)atoi(optarg));
-			break;
-		case 's':
-			options->send = true;
-			break;
-		case 'r':
-			options->recv = true;
-			break;
-		case 'n':
-			options->n_flows = (unsigned int)atoi(optarg);
-			break;
-		case 't':
-			options->seconds = atof(optarg);
-			break;
-		case 'o':
-			options->omit = atof(optarg);
-			break;
-		case 'R':
-			options->rate = atof(optarg);
-			break;
-		case 'S':
-			options->size = (size_t)atol(optarg);
-			break;
-		case 'A':
-			options->response_size = (size_t)atol(optarg);
-			break;
-		case 'x':
-			options->reconnect = true;
-			break;
-		case 'V':
-			options->verify = true;
-			break;
-		case 'G':
-			options->gro = true;
-			break;
-		case 'b':
-			options->bins_path = optarg;
-			break;
-		default:
+	while ((letter = getopt(argc, argv, "lc:b:G" LOAD_TRAFFIC_LETTERS)) != -1)
+		if (!take_option(options, letter, optarg))
 			return false;
-		}
-	}
-	return (options->listen || options->addr.sin6_family) && options->addr.sin6_port &&
-	       options->n_flows && options->n_flows <= LOAD_FLOWS_MAX && optind == argc;
+	options->addr.sin6_port = htons(options->traffic.port);
+	return optind == argc && load_traffic_ok(&options->traffic) &&
+	       (options->listen || options->addr.sin6_family);
 }
 
 static void raise_descriptors(void)
@@ -182,11 +126,9 @@ int main(int argc, char **argv)
 	const char *name = argc > 1 ? argv[1] : "";
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
-		struct load_options options = { .n_flows = 1,
-						.seconds = 5,
-						.omit = 0.5,
-						.size = kinds[i].size,
-						.response_size = 1 };
+		struct load_options options = {
+			.traffic = { LOAD_TRAFFIC_DEFAULTS, .size = kinds[i].size },
+		};
 
 		if (strcmp(name, kinds[i].name) != 0)
 			continue;

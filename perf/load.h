@@ -6,27 +6,17 @@
  * One thread a process, so that the daemon under test and the load share two cores in a known way.
  */
 #pragma once
-#include <netinet/in.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 
-#define LOAD_FLOWS_MAX 4096
-#define NS_PER_S       1000000000LL
+#include "load_common.h"
+
+#include <netinet/in.h>
 
 struct load_options {
+	struct load_traffic traffic;
 	bool listen;
-	bool send, recv;	  /* bulk, udp: which way; both is full duplex */
-	bool reconnect;		  /* trans: a new connection for each request */
-	bool verify;		  /* bulk: compare every byte, not just some */
 	bool gro;		  /* udp: let the kernel join what is received */
 	struct sockaddr_in6 addr; /* to connect to; listeners take any address */
-	unsigned int n_flows;
-	double seconds, omit; /* measured time, and what is left out before it */
-	double rate;	      /* bytes or datagrams a second over all flows; 0 for no limit */
-	size_t size;	      /* udp: payload of a datagram; trans: request */
-	size_t response_size;
-	const char *bins_path; /* bulk: bytes of each 10 ms go here; NULL for nowhere */
+	const char *bins_path;	  /* bulk: bytes of each 10 ms go here; NULL for nowhere */
 };
 
 /* What one of the three kinds of load does; returns the exit status. */
@@ -36,10 +26,6 @@ int load_trans(const struct load_options *options);
 /* Opens n_flows connections and holds them, idle, for the time given. */
 int load_hold(const struct load_options *options);
 
-/* The monotonic clock in nanoseconds. */
-int64_t load_now_ns(void);
-/* Ends the process with status 1 after one line that names what failed, with errno's text. */
-_Noreturn void load_die(const char *what);
 /* A non-blocking listening TCP socket on the port of the options, for both IP versions. */
 int load_listen(const struct load_options *options);
 /* A TCP socket that connects (non-blocking: EINPROGRESS is no failure). */

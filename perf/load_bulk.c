@@ -52,11 +52,12 @@ static uint8_t pattern[2 * PATTERN_PERIOD + CHUNK], room[CHUNK];
 static void add_flow(struct bulk *bulk, int fd)
 {
 	const struct load_options *options = bulk->options;
-	uint32_t events = (options->recv ? EPOLLIN : 0) | (options->send ? EPOLLOUT : 0);
+	uint32_t events =
+		(options->traffic.recv ? EPOLLIN : 0) | (options->traffic.send ? EPOLLOUT : 0);
 
 	bulk->flows[bulk->n_flows] = (struct bulk_flow){ .fd = fd,
-							 .send_open = options->send,
-							 .recv_open = options->recv };
+							 .send_open = options->traffic.send,
+							 .recv_open = options->traffic.recv };
 	load_watch(bulk->epoll_fd, fd, events, bulk->n_flows);
 	bulk->n_flows++;
 	bulk->n_open++;
@@ -64,7 +65,7 @@ static void add_flow(struct bulk *bulk, int fd)
 
 static void accept_flows(struct bulk *bulk)
 {
-	while (bulk->n_flows < bulk->options->n_flows) {
+	while (bulk->n_flows < bulk->options->traffic.n_flows) {
 		int fd = accept4(bulk->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd < 0)
@@ -99,8 +100,8 @@ static void count_received(struct bulk *bulk, struct bulk_flow *flow, uint64_t n
 	if (!bulk->first_ns)
 		bulk->first_ns = bulk->last_ns = now;
 	at = now - bulk->first_ns;
-	in_time = (double)at < (options->omit + options->seconds) * 1e9;
-	if (in_time && (double)at >= options->omit * 1e9) {
+	in_time = (double)at < (options->traffic.omit + options->traffic.seconds) * 1e9;
+	if (in_time && (double)at >= options->traffic.omit * 1e9) {
 		int64_t gap = now - bulk->last_ns;
 
 		bulk->n_window += n;
@@ -118,7 +119,7 @@ static void count_received(struct bulk *bulk, struct bulk_flow *flow, uint64_t n
 /* The first and the last bytes of what came, or all of it. */
 static void check(struct bulk *bulk, struct bulk_flow *flow, size_t n)
 {
-	size_t end = n > CHECKED && !bulk->options->verify ? CHECKED : n;
+	size_t end = n > CHECKED && !bulk->options->traffic.verify ? CHECKED : n;
 
 	if (!pattern_matches(pattern, room, end, flow->n_recv) ||
 	    !pattern_matches(pattern, room + n - end, end, flow->n_recv + n - end))
@@ -146,12 +147,13 @@ static bool may_send(const struct bulk *bulk)
 {
 	double elapsed = (double)(load_now_ns() - bulk->begin_ns) / 1e9;
 
-	return !(bulk->options->rate > 0) || (double)bulk->n_sent < elapsed * bulk->options->rate;
+	return !(bulk->options->traffic.rate > 0) ||
+	       (double)bulk->n_sent < elapsed * bulk->options->traffic.rate;
 }
 
 static void flow_send(struct bulk *bulk, struct bulk_flow *flow)
 {
-	double until = (bulk->options->omit + bulk->options->seconds) * 1e9;
+	double until = (bulk->options->traffic.omit + bulk->options->traffic.seconds) * 1e9;
 	ssize_t n;
 
 	if ((double)(load_now_ns() - bulk->begin_ns) > until) {
@@ -176,11 +178,11 @@ static bool over(const struct bulk *bulk)
 {
 	const struct load_options *options = bulk->options;
 	int64_t now = load_now_ns();
-	int64_t until = (int64_t)((options->omit + options->seconds) * 1e9);
+	int64_t until = (int64_t)((options->traffic.omit + options->traffic.seconds) * 1e9);
 
-	if (bulk->n_flows == options->n_flows && bulk->n_open == 0)
+	if (bulk->n_flows == options->traffic.n_flows && bulk->n_open == 0)
 		return true;
-	if (bulk->n_flows < options->n_flows)
+	if (bulk->n_flows < options->traffic.n_flows)
 		return now - bulk->begin_ns > START_NS;
 	return now - bulk->begin_ns > until + START_NS ||
 	       (bulk->first_ns && now - bulk->first_ns > until + DRAIN_NS);
@@ -189,7 +191,7 @@ static bool over(const struct bulk *bulk)
 /* A sender with a rate to keep must not spin on sockets that could take more. */
 static void pace(const struct bulk *bulk)
 {
-	if (bulk->options->rate > 0 && !may_send(bulk))
+	if (bulk->options->traffic.rate > 0 && !may_send(bulk))
 		usleep(200);
 }
 
@@ -211,7 +213,7 @@ static void run(struct bulk *bulk)
 
 		if (n > 0 && !bulk->started)
 			start(bulk, events[0].data.u32);
-		if (bulk->options->send)
+		if (bulk->options->traffic.send)
 			pace(bulk);
 		for (int i = 0; i < n; i++) {
 			struct bulk_flow *flow;
@@ -257,15 +259,15 @@ static void write_bins(const struct bulk *bulk)
 
 static int report(const struct bulk *bulk)
 {
-	bool all = bulk->n_flows == bulk->options->n_flows;
-	bool ok = all && !bulk->n_damaged && (!bulk->options->recv || bulk->n_recv);
+	bool all = bulk->n_flows == bulk->options->traffic.n_flows;
+	bool ok = all && !bulk->n_damaged && (!bulk->options->traffic.recv || bulk->n_recv);
 
 	printf("{\"ok\": %s, \"whole\": %s, \"sent\": %llu, \"received\": %llu, \"window\": %llu, "
 	       "\"seconds\": %.3f, \"longest_gap_ms\": %.3f, \"gaps\": %u, \"fairness\": %.4f, "
 	       "\"damaged\": %llu}\n",
 	       ok ? "true" : "false", bulk->n_open == 0 ? "true" : "false",
 	       (unsigned long long)bulk->n_sent, (unsigned long long)bulk->n_recv,
-	       (unsigned long long)bulk->n_window, bulk->options->seconds,
+	       (unsigned long long)bulk->n_window, bulk->options->traffic.seconds,
 	       (double)bulk->longest_gap_ns / 1e6, bulk->n_gaps, fairness(bulk),
 	       (unsigned long long)bulk->n_damaged);
 	return all ? 0 : 1;
@@ -287,7 +289,7 @@ int load_bulk(const struct load_options *options)
 		load_watch(bulk->epoll_fd, bulk->listen_fd, EPOLLIN, LISTENER);
 	}
 	bulk->begin_ns = load_now_ns();
-	for (unsigned int i = 0; !options->listen && i < options->n_flows; i++)
+	for (unsigned int i = 0; !options->listen && i < options->traffic.n_flows; i++)
 		add_flow(bulk, load_connect(options));
 	while (options->listen && bulk->n_flows == 0 && !over(bulk)) {
 		usleep(200);

@@ -64,7 +64,8 @@ static void client_request(struct trans *trans, uint32_t number)
 	struct trans_conn *conn = &trans->conns[number];
 	struct epoll_event event = { .events = EPOLLIN, .data.u32 = number };
 
-	if (send(conn->fd, message, trans->options->size, 0) != (ssize_t)trans->options->size)
+	if (send(conn->fd, message, trans->options->traffic.size, 0) !=
+	    (ssize_t)trans->options->traffic.size)
 		load_die("send of a request");
 	if (!conn->sent)
 		epoll_ctl(trans->epoll_fd, EPOLL_CTL_MOD, conn->fd, &event);
@@ -78,7 +79,7 @@ static void client_count(struct trans *trans, const struct trans_conn *conn)
 	double at = (double)(now - trans->begin_ns) / 1e9;
 
 	trans->n_all++;
-	if (at < options->omit || at > options->omit + options->seconds)
+	if (at < options->traffic.omit || at > options->traffic.omit + options->traffic.seconds)
 		return;
 	histogram_add(&trans->times, (uint64_t)(now - conn->began_ns));
 }
@@ -94,16 +95,16 @@ static void client_event(struct trans *trans, uint32_t number)
 		client_request(trans, number);
 		return;
 	}
-	n = recv(conn->fd, response, trans->options->response_size - conn->n_in, 0);
+	n = recv(conn->fd, response, trans->options->traffic.response_size - conn->n_in, 0);
 	if (n < 0 && errno == EAGAIN)
 		return;
 	if (n <= 0)
 		load_die("recv of a response");
 	conn->n_in += (size_t)n;
-	if (conn->n_in < trans->options->response_size)
+	if (conn->n_in < trans->options->traffic.response_size)
 		return;
 	client_count(trans, conn);
-	if (trans->options->reconnect) {
+	if (trans->options->traffic.reconnect) {
 		setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 		close(conn->fd);
 		client_connect(trans, number);
@@ -117,12 +118,12 @@ static void client_event(struct trans *trans, uint32_t number)
 static int client(struct trans *trans)
 {
 	const struct load_options *options = trans->options;
-	double until = (options->omit + options->seconds) * 1e9;
+	double until = (options->traffic.omit + options->traffic.seconds) * 1e9;
 	struct epoll_event events[64];
 
-	fill_message("GET / HTTP/1.1\r\nHost: server\r\n", options->size);
+	fill_message("GET / HTTP/1.1\r\nHost: server\r\n", options->traffic.size);
 	trans->begin_ns = load_now_ns();
-	for (uint32_t i = 0; i < options->n_flows; i++)
+	for (uint32_t i = 0; i < options->traffic.n_flows; i++)
 		client_connect(trans, i);
 	while ((double)(load_now_ns() - trans->begin_ns) < until) {
 		int n = epoll_wait(trans->epoll_fd, events, 64, 100);
@@ -135,7 +136,7 @@ static int client(struct trans *trans)
 	printf("{\"ok\": %s, \"transactions\": %llu, \"window\": %llu, \"seconds\": %.3f, "
 	       "\"p50_us\": %.2f, \"p99_us\": %.2f}\n",
 	       trans->times.n ? "true" : "false", (unsigned long long)trans->n_all,
-	       (unsigned long long)trans->times.n, options->seconds,
+	       (unsigned long long)trans->times.n, options->traffic.seconds,
 	       histogram_share_us(&trans->times, 0.5), histogram_share_us(&trans->times, 0.99));
 	return trans->times.n ? 0 : 1;
 }
@@ -161,7 +162,7 @@ static void server_event(struct trans *trans, uint32_t number)
 {
 	static char request[SIZE_LIMIT];
 	struct trans_conn *conn = &trans->conns[number];
-	ssize_t n = recv(conn->fd, request, trans->options->size - conn->n_in, 0);
+	ssize_t n = recv(conn->fd, request, trans->options->traffic.size - conn->n_in, 0);
 
 	if (n < 0 && errno == EAGAIN)
 		return;
@@ -170,11 +171,11 @@ static void server_event(struct trans *trans, uint32_t number)
 		return;
 	}
 	conn->n_in += (size_t)n;
-	if (conn->n_in < trans->options->size)
+	if (conn->n_in < trans->options->traffic.size)
 		return;
 	conn->n_in = 0;
 	trans->n_all++;
-	if (send(conn->fd, message, trans->options->response_size, 0) < 0)
+	if (send(conn->fd, message, trans->options->traffic.response_size, 0) < 0)
 		close(conn->fd);
 }
 
@@ -183,7 +184,7 @@ static _Noreturn void server(struct trans *trans)
 {
 	struct epoll_event events[64];
 
-	fill_message("HTTP/1.1 200 OK\r\n", trans->options->response_size);
+	fill_message("HTTP/1.1 200 OK\r\n", trans->options->traffic.response_size);
 	trans->listen_fd = load_listen(trans->options);
 	load_watch(trans->epoll_fd, trans->listen_fd, EPOLLIN, LISTENER);
 	for (;;) {
@@ -202,8 +203,8 @@ int load_trans(const struct load_options *options)
 {
 	struct trans *trans = calloc(1, sizeof(*trans));
 
-	if (!trans || !options->size || options->size > SIZE_LIMIT || !options->response_size ||
-	    options->response_size > SIZE_LIMIT)
+	if (!trans || !options->traffic.size || options->traffic.size > SIZE_LIMIT ||
+	    !options->traffic.response_size || options->traffic.response_size > SIZE_LIMIT)
 		load_die("size of a request or response");
 	trans->options = options;
 	trans->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -215,14 +216,14 @@ int load_trans(const struct load_options *options)
 int load_hold(const struct load_options *options)
 {
 	struct trans *trans = calloc(1, sizeof(*trans));
-	int64_t begin = load_now_ns(), until = begin + (int64_t)(options->seconds * 1e9);
+	int64_t begin = load_now_ns(), until = begin + (int64_t)(options->traffic.seconds * 1e9);
 	unsigned int n = 0;
 
 	if (!trans)
 		load_die("memory");
 	trans->options = options;
 	trans->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	for (uint32_t i = 0; i < options->n_flows; i++) {
+	for (uint32_t i = 0; i < options->traffic.n_flows; i++) {
 		struct epoll_event event;
 
 		client_connect(trans, i);

@@ -71,7 +71,7 @@ static void count(struct udp *udp, uint64_t n)
 	udp->last_ns = now;
 	udp->n_recv += n;
 	at = (double)(now - udp->first_ns) / 1e9;
-	if (at >= options->omit && at < options->omit + options->seconds)
+	if (at >= options->traffic.omit && at < options->traffic.omit + options->traffic.seconds)
 		udp->n_window += n;
 }
 
@@ -144,7 +144,7 @@ static void receive(struct udp *udp)
 {
 	const struct load_options *options = udp->options;
 	int64_t begin = load_now_ns(), hello = 0;
-	int64_t until = (int64_t)((options->omit + options->seconds) * 1e9);
+	int64_t until = (int64_t)((options->traffic.omit + options->traffic.seconds) * 1e9);
 
 	for (;;) {
 		int64_t now = load_now_ns();
@@ -170,7 +170,7 @@ static void learn_peers(struct udp *udp)
 {
 	int64_t begin = load_now_ns();
 
-	while (udp->n_peers < udp->options->n_flows && load_now_ns() - begin < START_NS) {
+	while (udp->n_peers < udp->options->traffic.n_flows && load_now_ns() - begin < START_NS) {
 		struct sockaddr_in6 from;
 		socklen_t len = sizeof(from);
 		unsigned int i = 0;
@@ -188,7 +188,7 @@ static void learn_peers(struct udp *udp)
 
 static void send_batch(struct udp *udp, unsigned int flow)
 {
-	size_t size = udp->options->size, head = size < MARK_LEN ? size : MARK_LEN;
+	size_t size = udp->options->traffic.size, head = size < MARK_LEN ? size : MARK_LEN;
 	int fd = udp->fds[udp->options->listen ? 0 : flow].fd;
 	struct mmsghdr messages[BATCH];
 	struct iovec vectors[BATCH][2];
@@ -223,13 +223,13 @@ static void send_batch(struct udp *udp, unsigned int flow)
 static void transmit(struct udp *udp)
 {
 	const struct load_options *options = udp->options;
-	double until = options->omit + options->seconds + 0.2;
+	double until = options->traffic.omit + options->traffic.seconds + 0.2;
 	int64_t begin = load_now_ns();
 	unsigned int n_flows = options->listen ? udp->n_peers : udp->n_fds, flow = 0;
 
 	pattern_fill(payload, sizeof(payload));
 	for (double at = 0; n_flows && at < until; at = (double)(load_now_ns() - begin) / 1e9) {
-		if (options->rate > 0 && (double)udp->n_sent > at * options->rate) {
+		if (options->traffic.rate > 0 && (double)udp->n_sent > at * options->traffic.rate) {
 			usleep(200);
 			continue;
 		}
@@ -240,13 +240,13 @@ static void transmit(struct udp *udp)
 
 static int report(const struct udp *udp)
 {
-	bool ok = udp->options->recv ? udp->n_recv > 0 : udp->n_sent > 0;
+	bool ok = udp->options->traffic.recv ? udp->n_recv > 0 : udp->n_sent > 0;
 
 	printf("{\"ok\": %s, \"sent\": %llu, \"received\": %llu, \"window\": %llu, \"seconds\": "
 	       "%.3f, \"overtaken\": %llu}\n",
 	       ok ? "true" : "false", (unsigned long long)udp->n_sent,
 	       (unsigned long long)udp->n_recv, (unsigned long long)udp->n_window,
-	       udp->options->seconds, (unsigned long long)udp->n_overtaken);
+	       udp->options->traffic.seconds, (unsigned long long)udp->n_overtaken);
 	return ok ? 0 : 1;
 }
 
@@ -254,17 +254,17 @@ int load_udp(const struct load_options *options)
 {
 	struct udp *udp = calloc(1, sizeof(*udp));
 
-	if (!udp || options->size < 1 || options->size > SIZE_MAX_)
+	if (!udp || options->traffic.size < 1 || options->traffic.size > SIZE_MAX_)
 		load_die("size of a datagram");
 	udp->options = options;
-	udp->n_fds = options->listen ? 1 : options->n_flows;
+	udp->n_fds = options->listen ? 1 : options->traffic.n_flows;
 	for (unsigned int i = 0; i < udp->n_fds; i++)
 		udp->fds[i] = (struct pollfd){ .fd = open_socket(options), .events = POLLIN };
 	if (options->listen)
 		fputs("listening\n", stderr);
-	if (options->listen && options->send)
+	if (options->listen && options->traffic.send)
 		learn_peers(udp);
-	if (options->send)
+	if (options->traffic.send)
 		transmit(udp);
 	else
 		receive(udp);

@@ -4,35 +4,23 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
-#include <linux/virtio_config.h>
-#include <linux/virtio_ring.h>
 #include <stdio.h>
 #include <sys/resource.h>
-#include <time.h>
 
 #define BATCH	   128u /* frames taken from a pair before anything is sent */
 #define ARP_NS	   (50 * 1000 * 1000LL)
-#define READY_NS   (10 * VL_NS_PER_S)
+#define READY_NS   (10 * NS_PER_S)
 #define BUFFER_MAX (1u << 16)
-#define BIT(n)	   (1ull << (n))
 
 static const char usage[] =
 	"Usage: taploom-vuload bulk|udp|trans|stopped -U SOCKET -c ADDRESS -p PORT [OPTION]...\n"
 	"  -U SOCKET     of the vhost-user back-end\n"
-	"  -c ADDRESS    IPv4 address that a taploom-load listens on; -p its port\n"
-	"  -a ADDRESS    the guest's; -g ADDRESS of its gateway\n"
-	"  -s, -r        send, receive (bulk and udp); both for full duplex (bulk)\n"
-	"  -n N          flows, default 1, in turn over the queue pairs; but one of them to the "
-	"next port,\n"
+	"  -c ADDRESS    IPv4 address that a taploom-load listens on\n"
+	"  -a ADDRESS    the guest's; -g ADDRESS of its gateway\n" LOAD_TRAFFIC_USAGE
+	"                flows are in turn those of the queue pairs; all but one go to the next "
+	"port,\n"
 	"                where nobody is to read (stopped)\n"
-	"  -t SECONDS    time measured, default 5\n"
-	"  -o SECONDS    time left out before it, default 0.5\n"
-	"  -R RATE       limit of the sender: bytes (bulk) or datagrams (udp) a second\n"
 	"  -i USEC       how long to sleep when the rate is ahead, default 200\n"
-	"  -S BYTES      datagram's payload (udp, default 1400), request (trans, default 1)\n"
-	"  -A BYTES      response (trans, default 1)\n"
-	"  -x            a new connection for each request (trans)\n"
-	"  -V            compare every byte received, not some of each buffer\n"
 	"  -q N          queue pairs, default 1\n"
 	"  -Q N          entries of a ring, default 256\n"
 	"  -b BYTES      size of a receive buffer, default 4096\n"
@@ -47,18 +35,19 @@ static const struct feature {
 	uint64_t bits;
 	bool by_default;
 } features[] = {
-	{ "csum", BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_GUEST_CSUM), true },
+	{ "csum", VU_FEATURE(VIRTIO_NET_F_CSUM) | VU_FEATURE(VIRTIO_NET_F_GUEST_CSUM), true },
 	{ "tso",
-	  BIT(VIRTIO_NET_F_HOST_TSO4) | BIT(VIRTIO_NET_F_GUEST_TSO4) | BIT(VIRTIO_NET_F_HOST_TSO6) |
-		  BIT(VIRTIO_NET_F_GUEST_TSO6),
+	  VU_FEATURE(VIRTIO_NET_F_HOST_TSO4) | VU_FEATURE(VIRTIO_NET_F_GUEST_TSO4) |
+		  VU_FEATURE(VIRTIO_NET_F_HOST_TSO6) | VU_FEATURE(VIRTIO_NET_F_GUEST_TSO6),
 	  true },
-	{ "mrg", BIT(VIRTIO_NET_F_MRG_RXBUF), true },
-	{ "event", BIT(VIRTIO_RING_F_EVENT_IDX), true },
-	{ "indirect", BIT(VIRTIO_RING_F_INDIRECT_DESC), true },
-	{ "packed", BIT(VIRTIO_F_RING_PACKED), false },
-	{ "inorder", BIT(VIRTIO_F_IN_ORDER), false },
+	{ "mrg", VU_FEATURE(VIRTIO_NET_F_MRG_RXBUF), true },
+	{ "event", VU_FEATURE(VIRTIO_RING_F_EVENT_IDX), true },
+	{ "indirect", VU_FEATURE(VIRTIO_RING_F_INDIRECT_DESC), true },
+	{ "packed", VU_FEATURE(VIRTIO_F_RING_PACKED), false },
+	{ "inorder", VU_FEATURE(VIRTIO_F_IN_ORDER), false },
 	{ "uso",
-	  BIT(VIRTIO_NET_F_GUEST_USO4) | BIT(VIRTIO_NET_F_GUEST_USO6) | BIT(VIRTIO_NET_F_HOST_USO),
+	  VU_FEATURE(VIRTIO_NET_F_GUEST_USO4) | VU_FEATURE(VIRTIO_NET_F_GUEST_USO6) |
+		  VU_FEATURE(VIRTIO_NET_F_HOST_USO),
 	  false },
 };
 
@@ -72,20 +61,6 @@ static const struct kind {
 	{ "trans", &vl_trans_app, 1 },
 	{ "stopped", &vl_stopped_app, 0 },
 };
-
-int64_t vl_now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * VL_NS_PER_S + now.tv_nsec;
-}
-
-_Noreturn void vl_die(const char *what)
-{
-	fprintf(stderr, "taploom-vuload: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
 
 /* Options. */
 
@@ -132,9 +107,9 @@ static bool take_option(struct vl_options *options, int letter, char *value)
 		char letter;
 		unsigned int *to;
 	} numbers[] = {
-		{ 'n', &options->n_flows },	{ 'i', &options->tick_us },
-		{ 'q', &options->pairs },	{ 'Q', &options->ring_size },
-		{ 'b', &options->buffer_size }, { 'm', &options->mtu },
+		{ 'i', &options->tick_us },   { 'q', &options->pairs },
+		{ 'Q', &options->ring_size }, { 'b', &options->buffer_size },
+		{ 'm', &options->mtu },
 	};
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
@@ -152,36 +127,10 @@ static bool take_option(struct vl_options *options, int letter, char *value)
 		return take_address(value, &options->addr);
 	case 'g':
 		return take_address(value, &options->gateway);
-	case 'p':
-		options->port = (uint16_t)atoi(value);
-		return true;
-	case 's':
-		return options->send = true;
-	case 'r':
-		return options->recv = true;
-	case 'x':
-		return options->reconnect = true;
-	case 'V':
-		return options->verify = true;
-	case 't':
-		options->seconds = atof(value);
-		return true;
-	case 'o':
-		options->omit = atof(value);
-		return true;
-	case 'R':
-		options->rate = atof(value);
-		return true;
-	case 'S':
-		options->size = (size_t)atol(value);
-		return true;
-	case 'A':
-		options->response_size = (size_t)atol(value);
-		return true;
 	case 'f':
 		return take_features(options, value);
 	default:
-		return false;
+		return load_traffic_take(&options->traffic, letter, value);
 	}
 }
 
@@ -192,14 +141,13 @@ static bool in_range(unsigned int n, unsigned int least, unsigned int most)
 
 static bool options_ok(const struct vl_options *options)
 {
-	bool merged = options->features & BIT(VIRTIO_NET_F_MRG_RXBUF);
+	bool merged = options->features & VU_FEATURE(VIRTIO_NET_F_MRG_RXBUF);
 	unsigned int least = merged ? 128 : options->mtu + 64;
 
-	if (!merged && options->features & BIT(VIRTIO_NET_F_GUEST_TSO4))
+	if (!merged && options->features & VU_FEATURE(VIRTIO_NET_F_GUEST_TSO4))
 		least = BUFFER_MAX; /* a frame of 64 KiB takes one buffer */
 	return options->socket && options->peer && options->addr && options->gateway &&
-	       options->port && in_range(options->n_flows, 1, VL_FLOWS_MAX) &&
-	       in_range(options->pairs, 1, VFE_PAIRS) &&
+	       load_traffic_ok(&options->traffic) && in_range(options->pairs, 1, VFE_PAIRS) &&
 	       in_range(options->ring_size, 4, DRV_NUM_MAX) &&
 	       !(options->ring_size & (options->ring_size - 1)) &&
 	       in_range(options->buffer_size, least, 2 * BUFFER_MAX) &&
@@ -210,10 +158,10 @@ static bool take_options(int argc, char **argv, struct vl_options *options)
 {
 	int letter;
 
-	options->features = BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_NET_F_MQ);
+	options->features = VU_FEATURE(VIRTIO_F_VERSION_1) | VU_FEATURE(VIRTIO_NET_F_MQ);
 	for (size_t i = 0; i < sizeof(features) / sizeof(features[0]); i++)
 		options->features |= features[i].by_default ? features[i].bits : 0;
-	while ((letter = getopt(argc, argv, "U:c:p:a:g:srn:t:o:R:i:S:A:xVq:Q:b:m:f:")) != -1)
+	while ((letter = getopt(argc, argv, "U:c:a:g:i:q:Q:b:m:f:" LOAD_TRAFFIC_LETTERS)) != -1)
 		if (!take_option(options, letter, optarg))
 			return false;
 	return optind == argc && options_ok(options);
@@ -240,14 +188,14 @@ static void ask_gateway(struct vl *vl)
 
 static void find_gateway(struct vl *vl)
 {
-	int64_t begin = vl_now_ns(), asked = 0;
+	int64_t begin = load_now_ns(), asked = 0;
 
 	while (!vl->gateway_known) {
-		int64_t now = vl_now_ns();
+		int64_t now = load_now_ns();
 
 		if (now - begin > READY_NS) {
 			errno = ETIMEDOUT;
-			vl_die("the gateway does not answer");
+			load_die("the gateway does not answer");
 		}
 		if (now - asked > ARP_NS) {
 			ask_gateway(vl);
@@ -261,7 +209,7 @@ static void find_gateway(struct vl *vl)
 static void run(struct vl *vl)
 {
 	const struct vl_app *app = vl->app;
-	int64_t now = vl_now_ns();
+	int64_t now = load_now_ns();
 
 	app->start(vl);
 	while (!app->over(vl, now)) {
@@ -269,11 +217,11 @@ static void run(struct vl *vl)
 		int64_t next = app->run(vl, now);
 
 		vl_kick(vl);
-		now = vl_now_ns();
+		now = load_now_ns();
 		if (n || next <= now)
 			continue;
 		vl_rest(vl, next);
-		now = vl_now_ns();
+		now = load_now_ns();
 	}
 }
 
@@ -315,7 +263,7 @@ static int report(struct vl *vl)
 	getrusage(RUSAGE_SELF, &used);
 	printf("{");
 	ok = vl->app->report(vl);
-	printf(", \"seconds\": %.3f", vl->options->seconds);
+	printf(", \"seconds\": %.3f", vl->options->traffic.seconds);
 	report_pairs(vl);
 	ok = report_errors(vl) && ok;
 	printf(", \"cpu_s\": %.3f, \"ok\": %s}\n",
@@ -331,16 +279,14 @@ int main(int argc, char **argv)
 	const char *name = argc > 1 ? argv[1] : "";
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
-		struct vl_options options = { .pairs = 1,
-					      .ring_size = 256,
-					      .buffer_size = 4096,
-					      .mtu = 1500,
-					      .n_flows = 1,
-					      .seconds = 5,
-					      .omit = 0.5,
-					      .tick_us = 200,
-					      .size = kinds[i].size,
-					      .response_size = 1 };
+		struct vl_options options = {
+			.traffic = { LOAD_TRAFFIC_DEFAULTS, .size = kinds[i].size },
+			.pairs = 1,
+			.ring_size = 256,
+			.buffer_size = 4096,
+			.mtu = 1500,
+			.tick_us = 200,
+		};
 
 		if (strcmp(name, kinds[i].name) != 0)
 			continue;

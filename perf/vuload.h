@@ -15,41 +15,26 @@
  */
 #pragma once
 
+#include "load_common.h"
 #include "tools/vu_frontend.h"
+#include "vu_features.h"
 
-#include <linux/virtio_net.h>
 #include <netinet/in.h>
 
-/* Newer than Debian 12's headers. */
-#ifndef VIRTIO_NET_F_GUEST_USO4
-#define VIRTIO_NET_F_GUEST_USO4 54
-#define VIRTIO_NET_F_GUEST_USO6 55
-#define VIRTIO_NET_F_HOST_USO	56
-#endif
-#ifndef VIRTIO_NET_HDR_GSO_UDP_L4
-#define VIRTIO_NET_HDR_GSO_UDP_L4 5
-#endif
-
-#define VL_NS_PER_S  1000000000LL
-#define VL_FLOWS_MAX 4096u
-#define VL_ETH	     14u
-#define VL_IP	     20u
-#define VL_TCP	     20u
-#define VL_UDP	     8u
-#define VL_TABLE     64u  /* at a slot's end: an indirect table */
-#define VL_PIECES    640u /* buffers that one frame can be merged of */
+#define VL_ETH	  14u
+#define VL_IP	  20u
+#define VL_TCP	  20u
+#define VL_UDP	  8u
+#define VL_TABLE  64u  /* at a slot's end: an indirect table */
+#define VL_PIECES 640u /* buffers that one frame can be merged of */
 
 struct vl_options {
+	struct load_traffic traffic;
 	const char *socket;
 	unsigned int pairs, ring_size, buffer_size;
 	uint64_t features;
 	uint32_t addr, gateway, peer; /* host byte order */
-	uint16_t port;
 	unsigned int mtu;
-	bool send, recv, reconnect, verify;
-	unsigned int n_flows;
-	double seconds, omit, rate;
-	size_t size, response_size;
 	unsigned int tick_us; /* how long to sleep when the rate is ahead */
 };
 
@@ -115,10 +100,6 @@ struct vl {
 };
 
 extern const struct vl_app vl_udp_app, vl_bulk_app, vl_trans_app, vl_stopped_app;
-
-int64_t vl_now_ns(void);
-/* Ends the process with status 1 after one line. */
-_Noreturn void vl_die(const char *what);
 
 static inline bool vl_has(const struct vl *vl, unsigned int feature)
 {

@@ -6,7 +6,6 @@
 #include "pattern.h"
 #include "vuload.h"
 
-#include <linux/virtio_ring.h>
 #include <poll.h>
 #include <time.h>
 
@@ -36,7 +35,7 @@ static void start_pair(struct vl *vl, unsigned int i, uint8_t *memory)
 	uint16_t num = (uint16_t)vl->options->ring_size;
 
 	if (vfe_ring_start(&vl->fe, 2 * i, num) || vfe_ring_start(&vl->fe, 2 * i + 1, num))
-		vl_die("the back-end does not start a ring");
+		load_die("the back-end does not start a ring");
 	pair->rx = &vl->fe.rings[2 * i];
 	pair->tx = &vl->fe.rings[2 * i + 1];
 	pair->slots = memory;
@@ -47,14 +46,14 @@ static void start_pair(struct vl *vl, unsigned int i, uint8_t *memory)
 	for (unsigned int n = 0; n < num; n++)
 		post(vl, pair);
 	if (vfe_ring_enable(&vl->fe, 2 * i, true) || vfe_ring_enable(&vl->fe, 2 * i + 1, true))
-		vl_die("the back-end does not enable a ring");
+		load_die("the back-end does not enable a ring");
 	vfe_kick(&vl->fe, 2 * i);
 }
 
 static void start_pairs(struct vl *vl)
 {
 	if (vfe_negotiate(&vl->fe, vl->options->features))
-		vl_die("the back-end does not negotiate");
+		load_die("the back-end does not negotiate");
 	for (unsigned int i = 0; i < vl->options->pairs; i++)
 		start_pair(vl, i, vl->pattern + PATTERN_BYTES + i * pair_bytes(vl));
 }
@@ -66,12 +65,12 @@ void vl_dev_open(struct vl *vl)
 	size_t size;
 
 	if (fd < 0)
-		vl_die(options->socket);
+		load_die(options->socket);
 	vl->slot_size =
 		(VNET_LEN + VL_ETH + options->mtu + VL_TABLE + SLOT_ALIGN) & ~(SLOT_ALIGN - 1);
 	size = PATTERN_BYTES + options->pairs * pair_bytes(vl);
 	if (vfe_open(&vl->fe, fd, size))
-		vl_die("shared memory");
+		load_die("shared memory");
 	vl->pattern = vl->fe.mem + VFE_BUFFERS;
 	pattern_fill(vl->pattern, PATTERN_BYTES);
 	start_pairs(vl);
@@ -142,7 +141,7 @@ bool vl_dev_stop(struct vl *vl)
 		uint32_t base;
 
 		if (vfe_ring_stop(&vl->fe, i, &base))
-			vl_die("the back-end does not stop a ring");
+			load_die("the back-end does not stop a ring");
 		if (i % 2 == 0)
 			continue;
 		reclaim(&vl->pairs[i / 2]);
@@ -156,7 +155,7 @@ void vl_dev_go_on(struct vl *vl)
 {
 	for (unsigned int i = 0; i < 2 * vl->options->pairs; i++) {
 		if (vfe_ring_fd(&vl->fe, VU_SET_VRING_KICK, i, &vl->fe.kick[i]))
-			vl_die("the back-end does not start a ring again");
+			load_die("the back-end does not start a ring again");
 		eventfd_write(vl->fe.kick[i], 1);
 	}
 }
@@ -164,7 +163,7 @@ void vl_dev_go_on(struct vl *vl)
 void vl_dev_reset(struct vl *vl)
 {
 	if (vfe_do(&vl->fe, (struct vu_message){ .request = VU_RESET_DEVICE }))
-		vl_die("the back-end does not reset");
+		load_die("the back-end does not reset");
 	for (unsigned int i = 0; i < vl->options->pairs; i++)
 		vl->pairs[i].tx_done = vl->pairs[i].tx_frames;
 	start_pairs(vl);
@@ -277,8 +276,8 @@ static void sleep_until(struct vl *vl, int64_t until)
 {
 	struct pollfd fds[2 * VFE_PAIRS + 1];
 	unsigned int n = 0, n_rings = 2 * vl->options->pairs;
-	int64_t left = until - vl_now_ns();
-	struct timespec wait = { left / VL_NS_PER_S, left % VL_NS_PER_S };
+	int64_t left = until - load_now_ns();
+	struct timespec wait = { left / NS_PER_S, left % NS_PER_S };
 	eventfd_t value;
 
 	if (left <= 0)
@@ -289,7 +288,7 @@ static void sleep_until(struct vl *vl, int64_t until)
 	if (ppoll(fds, n + 1, &wait, NULL) <= 0)
 		return;
 	if (fds[n].revents)
-		vl_die("the back-end has gone");
+		load_die("the back-end has gone");
 	for (n = 0; n < n_rings; n++)
 		if (fds[n].revents && !eventfd_read(fds[n].fd, &value))
 			vl->pairs[n / 2].calls += value;

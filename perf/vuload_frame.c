@@ -269,7 +269,7 @@ bool vl_payload_ok(const struct vl *vl, const struct vl_frame *frame, size_t ski
 		size_t n, some;
 		const uint8_t *part = part_of(frame, i, at, from, end, &n);
 
-		some = n > CHECKED && !vl->options->verify ? CHECKED : n;
+		some = n > CHECKED && !vl->options->traffic.verify ? CHECKED : n;
 		if (!pattern_matches(vl->pattern, part, some, offset) ||
 		    !pattern_matches(vl->pattern, part + n - some, some, offset + n - some))
 			return false;

@@ -15,8 +15,8 @@
 
 #define FIRST_PORT 20000u
 #define LAST_PORT  60000u
-#define START_NS   (10 * VL_NS_PER_S)
-#define DRAIN_NS   (20 * VL_NS_PER_S)
+#define START_NS   (10 * NS_PER_S)
+#define DRAIN_NS   (20 * NS_PER_S)
 #define TIMER_NS   (20 * 1000 * 1000LL)
 #define FULL_NS	   (100 * 1000 * 1000LL) /* for so long a connection stays full */
 #define STOP_NS	   (30 * 1000 * 1000LL)	 /* between stops */
@@ -41,7 +41,7 @@ struct stopped {
 	int64_t oldest_ns;
 	uint64_t timed[VFE_PAIRS]; /* frames whose time was noted */
 	int64_t times[VFE_PAIRS][NUMBERS];
-	struct unread unread[VL_FLOWS_MAX];
+	struct unread unread[LOAD_FLOWS_MAX];
 };
 
 static void open_unread(struct vl *vl, unsigned int i, int64_t now)
@@ -52,7 +52,7 @@ static void open_unread(struct vl *vl, unsigned int i, int64_t now)
 	stopped->port =
 		(uint16_t)(stopped->port < LAST_PORT ? stopped->port + 1u : FIRST_PORT + 1u);
 	unread->full_ns = 0;
-	vl_tcp_open(vl, &unread->tcp, stopped->port, (uint16_t)(vl->options->port + 1),
+	vl_tcp_open(vl, &unread->tcp, stopped->port, (uint16_t)(vl->options->traffic.port + 1),
 		    i % vl->options->pairs, now);
 }
 
@@ -61,12 +61,13 @@ static void start(struct vl *vl)
 	struct stopped *stopped = calloc(1, sizeof(*stopped));
 
 	if (!stopped)
-		vl_die("memory");
+		load_die("memory");
 	vl->state = stopped;
 	stopped->port = FIRST_PORT;
-	stopped->n_unread = vl->options->n_flows - 1;
-	stopped->begin_ns = stopped->timer_ns = vl_now_ns();
-	vl_tcp_open(vl, &stopped->runner, FIRST_PORT, vl->options->port, 0, stopped->begin_ns);
+	stopped->n_unread = vl->options->traffic.n_flows - 1;
+	stopped->begin_ns = stopped->timer_ns = load_now_ns();
+	vl_tcp_open(vl, &stopped->runner, FIRST_PORT, vl->options->traffic.port, 0,
+		    stopped->begin_ns);
 	for (unsigned int i = 0; i < stopped->n_unread; i++)
 		open_unread(vl, i, stopped->begin_ns);
 }
@@ -88,7 +89,7 @@ static bool time_is_over(const struct vl *vl, int64_t now)
 {
 	const struct stopped *stopped = vl->state;
 
-	return (double)(now - stopped->open_ns) > vl->options->seconds * 1e9;
+	return (double)(now - stopped->open_ns) > vl->options->traffic.seconds * 1e9;
 }
 
 static void drive_runner(struct vl *vl, int64_t now)
@@ -209,7 +210,7 @@ static bool over(struct vl *vl, int64_t now)
 	if (!stopped->open_ns)
 		return now - stopped->begin_ns > START_NS;
 	return stopped->runner.state == VL_TCP_CLOSED ||
-	       now - stopped->open_ns > (int64_t)(vl->options->seconds * 1e9) + DRAIN_NS;
+	       now - stopped->open_ns > (int64_t)(vl->options->traffic.seconds * 1e9) + DRAIN_NS;
 }
 
 static bool report(struct vl *vl)

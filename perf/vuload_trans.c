@@ -11,7 +11,7 @@
 
 #define FIRST_PORT 20000u
 #define LAST_PORT  60000u
-#define START_NS   (10 * VL_NS_PER_S)
+#define START_NS   (10 * NS_PER_S)
 #define TIMER_NS   (20 * 1000 * 1000LL)
 #define NOBODY	   UINT16_MAX
 
@@ -27,7 +27,7 @@ struct trans {
 	struct histogram times;
 	uint16_t port; /* the last used */
 	uint16_t by_port[65536];
-	struct trans_conn conns[VL_FLOWS_MAX];
+	struct trans_conn conns[LOAD_FLOWS_MAX];
 };
 
 static void connect_next(struct vl *vl, unsigned int i, int64_t now)
@@ -43,27 +43,28 @@ static void connect_next(struct vl *vl, unsigned int i, int64_t now)
 	trans->by_port[trans->port] = (uint16_t)i;
 	conn->began_ns = now;
 	conn->expected = 0;
-	vl_tcp_open(vl, &conn->tcp, trans->port, vl->options->port, i % vl->options->pairs, now);
+	vl_tcp_open(vl, &conn->tcp, trans->port, vl->options->traffic.port, i % vl->options->pairs,
+		    now);
 }
 
 static void start(struct vl *vl)
 {
 	struct trans *trans = calloc(1, sizeof(*trans));
 
-	if (!trans || !vl->options->size || !vl->options->response_size)
-		vl_die("size of a request or response");
+	if (!trans || !vl->options->traffic.size || !vl->options->traffic.response_size)
+		load_die("size of a request or response");
 	vl->state = trans;
 	trans->port = FIRST_PORT;
-	trans->begin_ns = trans->timer_ns = vl_now_ns();
+	trans->begin_ns = trans->timer_ns = load_now_ns();
 	memset(trans->by_port, 0xff, sizeof(trans->by_port));
-	for (unsigned int i = 0; i < vl->options->n_flows; i++)
+	for (unsigned int i = 0; i < vl->options->traffic.n_flows; i++)
 		connect_next(vl, i, trans->begin_ns);
 }
 
 static void request(struct vl *vl, struct trans_conn *conn, int64_t now)
 {
-	conn->tcp.written += vl->options->size;
-	conn->expected = conn->tcp.rcv + vl->options->response_size;
+	conn->tcp.written += vl->options->traffic.size;
+	conn->expected = conn->tcp.rcv + vl->options->traffic.response_size;
 	while (vl_tcp_push(vl, &conn->tcp, now))
 		;
 }
@@ -78,7 +79,7 @@ static void count(struct vl *vl, const struct trans_conn *conn, int64_t now)
 		trans->first_ns = now;
 	at = (double)(now - trans->first_ns) / 1e9;
 	trans->n_all++;
-	if (at >= options->omit && at < options->omit + options->seconds)
+	if (at >= options->traffic.omit && at < options->traffic.omit + options->traffic.seconds)
 		histogram_add(&trans->times, (uint64_t)(now - conn->began_ns));
 }
 
@@ -88,7 +89,7 @@ static void complete(struct vl *vl, unsigned int i, int64_t now)
 	struct trans_conn *conn = &trans->conns[i];
 
 	count(vl, conn, now);
-	if (vl->options->reconnect) {
+	if (vl->options->traffic.reconnect) {
 		vl_tcp_abort(vl, &conn->tcp);
 		connect_next(vl, i, now);
 		return;
@@ -106,7 +107,7 @@ static void take(struct vl *vl, const struct vl_frame *frame, int64_t now)
 
 	if (i == NOBODY) {
 		/* What was under way to a connection that was reset. */
-		vl->errors.stray += !vl->options->reconnect;
+		vl->errors.stray += !vl->options->traffic.reconnect;
 		return;
 	}
 	conn = &trans->conns[i];
@@ -124,11 +125,11 @@ static int64_t run(struct vl *vl, int64_t now)
 {
 	struct trans *trans = vl->state;
 
-	for (unsigned int i = 0; i < vl->options->n_flows; i++)
+	for (unsigned int i = 0; i < vl->options->traffic.n_flows; i++)
 		vl_tcp_ack(vl, &trans->conns[i].tcp);
 	if (now < trans->timer_ns)
 		return trans->timer_ns;
-	for (unsigned int i = 0; i < vl->options->n_flows; i++) {
+	for (unsigned int i = 0; i < vl->options->traffic.n_flows; i++) {
 		struct vl_tcp *tcp = &trans->conns[i].tcp;
 
 		vl_tcp_timer(vl, tcp, now);
@@ -145,7 +146,8 @@ static bool over(struct vl *vl, int64_t now)
 
 	if (!trans->first_ns)
 		return now - trans->begin_ns > START_NS;
-	return (double)(now - trans->first_ns) > (vl->options->omit + vl->options->seconds) * 1e9;
+	return (double)(now - trans->first_ns) >
+	       (vl->options->traffic.omit + vl->options->traffic.seconds) * 1e9;
 }
 
 static bool report(struct vl *vl)

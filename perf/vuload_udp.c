@@ -14,16 +14,16 @@
 #define FIRST_PORT 20000u
 #define PAYLOAD	   (sizeof(struct virtio_net_hdr_v1) + VL_ETH + VL_IP + VL_UDP)
 #define HELLO_NS   (100 * 1000 * 1000LL)
-#define IDLE_NS	   (2 * VL_NS_PER_S)
-#define START_NS   (10 * VL_NS_PER_S)
+#define IDLE_NS	   (2 * NS_PER_S)
+#define START_NS   (10 * NS_PER_S)
 #define RUN	   32u /* datagrams of one flow in a row */
 
 struct udp {
 	int64_t begin_ns, hello_ns, first_ns, last_ns;
 	uint64_t n_sent, n_recv, n_window, n_strayed;
 	unsigned int next;
-	uint64_t numbers[VL_FLOWS_MAX];
-	struct mark_seen seen[VL_FLOWS_MAX];
+	uint64_t numbers[LOAD_FLOWS_MAX];
+	struct mark_seen seen[LOAD_FLOWS_MAX];
 };
 
 static void prepare(struct vl *vl)
@@ -33,18 +33,19 @@ static void prepare(struct vl *vl)
 	for (unsigned int pair = 0; pair < options->pairs; pair++)
 		for (unsigned int i = 0; i < options->ring_size; i++)
 			memcpy(vl->pairs[pair].slots + i * vl->slot_size + PAYLOAD, vl->pattern,
-			       options->size);
+			       options->traffic.size);
 }
 
 static void start(struct vl *vl)
 {
 	struct udp *udp = calloc(1, sizeof(*udp));
 
-	if (!udp || !vl->options->size || VL_IP + VL_UDP + vl->options->size > vl->options->mtu)
-		vl_die("size of a datagram");
+	if (!udp || !vl->options->traffic.size ||
+	    VL_IP + VL_UDP + vl->options->traffic.size > vl->options->mtu)
+		load_die("size of a datagram");
 	vl->state = udp;
 	prepare(vl);
-	udp->begin_ns = vl_now_ns();
+	udp->begin_ns = load_now_ns();
 }
 
 /* Sends one. False: the ring is full. */
@@ -59,7 +60,7 @@ static bool send_one(struct vl *vl, unsigned int flow, char kind, size_t size)
 		return false;
 	l4 = vl_build_ip(vl, slot, IPPROTO_UDP, VL_UDP + size);
 	store_be16(l4, (uint16_t)(FIRST_PORT + flow));
-	store_be16(l4 + 2, vl->options->port);
+	store_be16(l4 + 2, vl->options->traffic.port);
 	store_be16(l4 + 4, (uint16_t)(VL_UDP + size));
 	memcpy(l4 + VL_UDP, &mark, size < sizeof(mark) ? size : sizeof(mark));
 	vl_seal(vl, slot, 6, VL_UDP + size, NULL, 0);
@@ -72,7 +73,7 @@ static int64_t send_hellos(struct vl *vl, int64_t now)
 	struct udp *udp = vl->state;
 
 	if (!udp->first_ns && now - udp->hello_ns >= HELLO_NS) {
-		for (unsigned int i = 0; i < vl->options->n_flows; i++)
+		for (unsigned int i = 0; i < vl->options->traffic.n_flows; i++)
 			send_one(vl, i, 'H', 1);
 		udp->hello_ns = now;
 	}
@@ -84,7 +85,8 @@ static bool may_send(const struct vl *vl, int64_t now)
 {
 	const struct udp *udp = vl->state;
 
-	return (double)udp->n_sent <= (double)(now - udp->begin_ns) / 1e9 * vl->options->rate;
+	return (double)udp->n_sent <=
+	       (double)(now - udp->begin_ns) / 1e9 * vl->options->traffic.rate;
 }
 
 /* A run of one flow. False: its ring is full. */
@@ -93,7 +95,7 @@ static bool send_run(struct vl *vl, unsigned int flow)
 	struct udp *udp = vl->state;
 
 	for (unsigned int i = 0; i < RUN; i++) {
-		if (!send_one(vl, flow, 'L', vl->options->size))
+		if (!send_one(vl, flow, 'L', vl->options->traffic.size))
 			return false;
 		udp->numbers[flow]++;
 		udp->n_sent++;
@@ -106,7 +108,7 @@ static bool send_next(struct vl *vl)
 	struct udp *udp = vl->state;
 	bool sent = send_run(vl, udp->next);
 
-	udp->next = (udp->next + 1) % vl->options->n_flows;
+	udp->next = (udp->next + 1) % vl->options->traffic.n_flows;
 	return sent;
 }
 
@@ -115,9 +117,9 @@ static int64_t saturate(struct vl *vl, int64_t now)
 {
 	bool any = false;
 
-	for (unsigned int i = 0; i < vl->options->n_flows; i++)
+	for (unsigned int i = 0; i < vl->options->traffic.n_flows; i++)
 		any |= send_next(vl);
-	return any ? now : now + VL_NS_PER_S;
+	return any ? now : now + NS_PER_S;
 }
 
 /* As taploom-load does: the flows have their runs in turn, each when it is due. */
@@ -130,12 +132,12 @@ static int64_t keep_rate(struct vl *vl, int64_t now)
 
 static int64_t transmit(struct vl *vl, int64_t now)
 {
-	return vl->options->rate > 0 ? keep_rate(vl, now) : saturate(vl, now);
+	return vl->options->traffic.rate > 0 ? keep_rate(vl, now) : saturate(vl, now);
 }
 
 static int64_t run(struct vl *vl, int64_t now)
 {
-	return vl->options->send ? transmit(vl, now) : send_hellos(vl, now);
+	return vl->options->traffic.send ? transmit(vl, now) : send_hellos(vl, now);
 }
 
 /* One datagram, at offset of the frame's payload. */
@@ -161,7 +163,8 @@ static void take_one(struct vl *vl, const struct vl_frame *frame, unsigned int f
 	else if (!mark_note(&udp->seen[flow], &mark))
 		vl->errors.order++;
 	at = (double)(now - udp->first_ns) / 1e9;
-	udp->n_window += at >= options->omit && at < options->omit + options->seconds;
+	udp->n_window += at >= options->traffic.omit &&
+			 at < options->traffic.omit + options->traffic.seconds;
 }
 
 static void take(struct vl *vl, const struct vl_frame *frame, int64_t now)
@@ -169,8 +172,8 @@ static void take(struct vl *vl, const struct vl_frame *frame, int64_t now)
 	unsigned int flow = frame->dst_port - FIRST_PORT;
 	size_t segment = frame->hdr.gso_type ? frame->hdr.gso_size : frame->payload_len;
 
-	if (frame->proto != IPPROTO_UDP || flow >= vl->options->n_flows ||
-	    frame->src_port != vl->options->port) {
+	if (frame->proto != IPPROTO_UDP || flow >= vl->options->traffic.n_flows ||
+	    frame->src_port != vl->options->traffic.port) {
 		vl->errors.stray++;
 		return;
 	}
@@ -184,9 +187,9 @@ static void take(struct vl *vl, const struct vl_frame *frame, int64_t now)
 static bool over(struct vl *vl, int64_t now)
 {
 	const struct udp *udp = vl->state;
-	double until = (vl->options->omit + vl->options->seconds) * 1e9;
+	double until = (vl->options->traffic.omit + vl->options->traffic.seconds) * 1e9;
 
-	if (vl->options->send)
+	if (vl->options->traffic.send)
 		return (double)(now - udp->begin_ns) > until + 0.2e9;
 	if (!udp->first_ns)
 		return now - udp->begin_ns > START_NS;
@@ -200,7 +203,7 @@ static bool report(struct vl *vl)
 	printf("\"sent\": %llu, \"received\": %llu, \"window\": %llu, \"other_pair\": %llu",
 	       (unsigned long long)udp->n_sent, (unsigned long long)udp->n_recv,
 	       (unsigned long long)udp->n_window, (unsigned long long)udp->n_strayed);
-	return (vl->options->recv ? udp->n_recv : udp->n_sent) > 0;
+	return (vl->options->traffic.recv ? udp->n_recv : udp->n_sent) > 0;
 }
 
 const struct vl_app vl_udp_app = { start, take, run, over, report };

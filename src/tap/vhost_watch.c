@@ -10,7 +10,6 @@
 #include "vhost.h"
 
 #include <errno.h>
-#include <linux/virtio_net.h>
 #include <sys/epoll.h>
 
 static struct vhost *vhost_of(struct vu_device *device)

@@ -5,8 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/virtio_config.h>
-#include <linux/virtio_net.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 

@@ -11,26 +11,11 @@
 #pragma once
 
 #include "vu_codec.h"
+#include "vu_features.h"
 #include "vu_memory.h"
 #include "vu_queue.h"
 
 #define VU_REPLY_MAX 64 /* bytes of the longest reply */
-
-#ifndef VIRTIO_NET_F_GUEST_USO4 /* headers before Linux 6.2 */
-#define VIRTIO_NET_F_GUEST_USO4 54
-#define VIRTIO_NET_F_GUEST_USO6 55
-#define VIRTIO_NET_F_HOST_USO	56
-#endif
-#ifndef VIRTIO_NET_HDR_GSO_UDP_L4
-#define VIRTIO_NET_HDR_GSO_UDP_L4 5
-#endif
-
-/* linux/virtio_ring.h and linux/vhost.h have ring types of their own. */
-#define VIRTIO_RING_F_INDIRECT_DESC 28
-#define VIRTIO_RING_F_EVENT_IDX	    29
-#define VHOST_F_LOG_ALL		    26
-
-#define VU_FEATURE(bit) (1ull << (bit))
 
 struct vu_device;
 

@@ -12,8 +12,6 @@
 #include "taploom/checksum.h"
 #include "taploom/frame_fields.h"
 
-#include <linux/virtio_config.h>
-#include <linux/virtio_net.h>
 #include <unistd.h>
 
 #define SMALL_FRAME 512u /* bytes; copied whole */

@@ -5,8 +5,6 @@
  */
 #include "vhost.h"
 
-#include <linux/virtio_net.h>
-
 #define IP_LEN_MAX   65535u /* IPv4's total length; kept for IPv6 too */
 #define GSO_SEGMENTS 8u	    /* large segments of a burst, as many as make half a megabyte */
 #define USO_SEGMENTS 64u    /* what Linux cuts a UDP super-frame into (UDP_MAX_SEGMENTS) */

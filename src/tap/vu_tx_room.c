@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vhost.h"
 
-#include <linux/virtio_config.h>
-#include <linux/virtio_net.h>
-
 void vu_tx_untake(struct vu_tx *vtx, unsigned int first)
 {
 	while (vtx->n_chains > first)

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vhost.h"
 
-#include <linux/virtio_net.h>
-
 static size_t min_size(size_t a, size_t b)
 {
 	return a < b ? a : b;
