@@ -40,8 +40,7 @@ def accelerator():
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             preexec_fn=topology.die_with_parent) as process:
         try:
-            lines = _lines(process.stdout.fileno(), 5)
-            return "kvm" if any("Linux version" in line for line in lines) else "tcg"
+            return "kvm" if any("Linux version" in line for line in lines(process.stdout.fileno(), 5)) else "tcg"
         finally:
             process.kill()
 
@@ -124,7 +123,7 @@ class Asked:
             return traffic.exchange(proto, address, int(port), payload)
 
 
-def _lines(descriptor, seconds):
+def lines(descriptor, seconds):
     """The lines read from a descriptor, until its end, or until none came for so many seconds."""
     pending = b""
     while select.select([descriptor], [], [], seconds)[0]:
@@ -143,7 +142,7 @@ def converse(process, net, report, seconds, joined):
     """
     failed, asked, ended, other = 0, Asked(net), False, []
     begun = time.monotonic()
-    for line in _lines(process.stdout.fileno(), seconds):
+    for line in lines(process.stdout.fileno(), seconds):
         if line.startswith("ask "):
             process.stdin.write(asked.answer(line[4:]).encode() + b"\n")
             process.stdin.flush()
@@ -170,19 +169,26 @@ def converse(process, net, report, seconds, joined):
 class Guest:
     """One boot of the guest."""
 
-    def __init__(self, net, device, values, memory_mib=768):
+    def __init__(self, net, device, values, memory_mib=768, programs=()):
         """
-        net: the topology; device: QEMU options of the network card; values: see settings().
+        net: the topology; device: QEMU options of the network card; values: see settings(); programs: further
+        ones for the guest.
         """
         self.net = net
         self.accelerator = accelerator()
         archive = os.path.join(net.directory, "guest.cpio")
-        kernel = initramfs.build(archive, values)
+        kernel = initramfs.build(archive, values, programs)
         self.command = [
             *_machine(self.accelerator, memory_mib), "-kernel", kernel, "-initrd", archive,
             "-append", "console=ttyS0 quiet loglevel=2 panic=-1 mitigations=off nokaslr "
                        "random.trust_cpu=on",
             "-device", "virtio-rng-pci", *device]
+
+    def start(self):
+        """Boots with the console on the process's standard streams; returns the process, to be ended by topology.stop()."""
+        return subprocess.Popen(
+            [*self.command, "-serial", "stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=topology.die_with_parent)
 
     def shell(self):
         """Gives the terminal to the guest until it ends."""
@@ -195,9 +201,7 @@ class Guest:
 
         Returns the number of checks that failed; a guest that ends early or hangs counts as one.
         """
-        process = subprocess.Popen(
-            [*self.command, "-serial", "stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=topology.die_with_parent)
+        process = self.start()
         try:
             return converse(process, self.net, report, seconds, f"by {self.accelerator.upper()}")
         finally:

@@ -100,7 +100,7 @@ def libraries(program):
     return sorted(set(re.findall(r"(/\S+) \(0x", listing)))
 
 
-def _add_programs(archive):
+def _add_programs(archive, programs):
     busybox = "/bin/busybox"
     if not os.path.exists(busybox):
         raise ImageError("no busybox for the guest: install busybox-static")
@@ -110,9 +110,9 @@ def _add_programs(archive):
         if applet != "busybox":
             archive.link(f"bin/{applet}", "busybox")
     shared = set()
-    for program in PROGRAMS:
+    for program in programs:
         if not os.path.exists(program):
-            raise ImageError(f"no {program} for the guest: install isc-dhcp-client, ethtool and socat")
+            raise ImageError(f"no {program} for the guest: install isc-dhcp-client, ethtool and socat, or build it")
         archive.file(f"sbin/{os.path.basename(program)}", _read(program), executable=True)
         shared.update(libraries(program))
     for library in sorted(shared):
@@ -128,11 +128,12 @@ def _add_guest_files(archive):
     archive.link("init", "guest/init.sh")
 
 
-def build(path, settings):
+def build(path, settings, programs=()):
     """
     Writes an archive to path.
 
     settings: a dict of shell variables for the guest, which init sources from /etc/guest.conf.
+    programs: paths of further programs, which the guest finds in its /sbin.
     Returns the path of the kernel to boot with it.
     """
     image, version = kernel()
@@ -140,7 +141,7 @@ def build(path, settings):
     for name in DIRECTORIES:
         archive.directory(name)
     archive.add("dev/console", stat.S_IFCHR | 0o600, rdev=(5, 1))
-    _add_programs(archive)
+    _add_programs(archive, (*PROGRAMS, *programs))
     order = []
     for file in module_files(version):
         archive.file(f"modules/{os.path.basename(file)}", _read(file))

@@ -198,15 +198,15 @@ def parse_counters(text):
 
 
 class Taploom:
-    """The program under test in the foreground, serving guests on a UNIX socket."""
+    """The program under test, or another one of its kind, in the foreground, serving guests on a UNIX socket."""
 
-    def __init__(self, namespace, directory, *options):
+    def __init__(self, namespace, directory, *options, path=None):
         self.socket = os.path.join(directory, "guest.socket")
         self.log_path = os.path.join(directory, "taploom.log")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.socket)
         self.log_start = os.path.getsize(self.log_path) if os.path.exists(self.log_path) else 0
-        self.command_line = [program(), "-f", "-s", self.socket, *options]
+        self.command_line = [path or program(), "-f", "-s", self.socket, *options]
         with open(self.log_path, "ab") as log:
             self.process = namespace.start(*self.command_line, stdout=log, stderr=log)
         wait_until(self._is_ready, 10, f"socket of {self.command_line[0]}")
@@ -379,9 +379,9 @@ class Topology:
         if process.stdout.readline() != b"ready\n":
             raise RuntimeError(f"the servers on port {port} did not start")
 
-    def taploom(self, *options):
-        """Starts the program under test in `host`; returns it when its socket listens."""
-        daemon = Taploom(self.host, self.directory, *options)
+    def taploom(self, *options, path=None):
+        """Starts the program under test, or that of a path, in `host`; returns it when its socket listens."""
+        daemon = Taploom(self.host, self.directory, *options, path=path)
         self.stack.callback(daemon.stop)
         return daemon
 

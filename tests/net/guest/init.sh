@@ -31,6 +31,10 @@ shell)
 	cd /root
 	setsid cttyhack sh
 	;;
+load)
+	stty -echo -icrnl -onlcr 2>/dev/null
+	/bin/sh /guest/load.sh
+	;;
 *)
 	stty -echo -icrnl -onlcr 2>/dev/null
 	echo "guest up"
