@@ -5,8 +5,9 @@
  *   vhost.c          makes and ends the transport; the thread of the control socket
  *   vhost_watch.c    who watches which kick descriptor: a shard or that thread
  *   vhost_reader.c   that thread as the reader of a guest with fewer queue pairs than shards
- *   vu_device.c      requests; vu_queue.c, vring*.c, vu_memory.c  rings and memory
- *   vu_rx.c          chains to frames, and back to the guest when their batch is done
+ *   vu_device.c      requests; vu_rings.c, vu_queue.c, vring*.c, vu_memory.c  rings and memory
+ *   vu_rx.c          chains to frames, and back to the guest when their batch is done;
+ *                    vu_offload.c judges what they say of checksum and segmentation
  *   vu_tx.c          transmit batches, into the guest's receive buffers; vu_tx_room.c takes those,
  *                    vu_tx_write.c fills them, vu_tx_burst.c has payload received into them
  *
@@ -16,6 +17,7 @@
 
 #include "handover.h"
 #include "vu_device.h"
+#include "vu_offload.h"
 #include "vu_tx.h"
 
 #include "taploom/known_addrs.h"

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vu_device.h"
 
+#include "vu_rings.h"
+
 #include "taploom/log.h"
 
 #include <errno.h>
@@ -8,9 +10,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define F_PROTOCOL_FEATURES VU_FEATURE(30)
-#define MTU_MIN		    68u
-#define POLL_NS		    100000 /* between looks at a ring without a kick descriptor */
+#define MTU_MIN 68u
+#define POLL_NS 100000 /* between looks at a ring without a kick descriptor */
 
 /* What a handler sees of one request. */
 struct call {
@@ -34,7 +35,7 @@ uint64_t vu_device_features(void)
 		VIRTIO_RING_F_EVENT_IDX, VIRTIO_F_VERSION_1,	  VIRTIO_F_RING_PACKED,
 		VIRTIO_F_IN_ORDER,	 VHOST_F_LOG_ALL,
 	};
-	uint64_t features = F_PROTOCOL_FEATURES;
+	uint64_t features = VU_FEATURE(VHOST_USER_F_PROTOCOL_FEATURES);
 
 	for (size_t i = 0; i < sizeof(bits); i++)
 		features |= VU_FEATURE(bits[i]);
@@ -47,123 +48,6 @@ uint64_t vu_device_protocol_features(void)
 	       VU_FEATURE(VU_PROTOCOL_RARP) | VU_FEATURE(VU_PROTOCOL_REPLY_ACK) |
 	       VU_FEATURE(VU_PROTOCOL_MTU) | VU_FEATURE(VU_PROTOCOL_RESET_DEVICE) |
 	       VU_FEATURE(VU_PROTOCOL_CONFIGURE_MEM_SLOTS) | VU_FEATURE(VU_PROTOCOL_STATUS);
-}
-
-static bool has(const struct vu_device *device, unsigned int bit)
-{
-	return device->features & VU_FEATURE(bit);
-}
-
-/* Rings */
-
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
-static void hold(struct vu_device *device, struct vu_queue *queue)
-{
-	device->ops->detach(device, queue);
-	vu_queue_hold(queue);
-}
-
-static void hold_all(struct vu_device *device)
-{
-	for (unsigned int i = 0; i < VU_RINGS; i++)
-		hold(device, &device->queues[i]);
-}
-
-static void resume_all(struct vu_device *device)
-{
-	for (unsigned int i = 0; i < VU_RINGS; i++)
-		vu_queue_resume(&device->queues[i]);
-}
-
-/* Our addresses of a ring's parts; false if one is outside the shared memory or not aligned
- * (virtio 1.2, 2.7 and 2.8). */
-static bool translate(const struct vu_device *device, const struct vu_queue *queue,
-		      struct vring_setup *setup)
-{
-	bool packed = has(device, VIRTIO_F_RING_PACKED);
-	const struct vu_vring_addr *addr = &queue->addr;
-	size_t desc_len = vring_desc_len(queue->num, packed);
-
-	if (!desc_len || addr->desc % 16 || addr->avail % (packed ? 4 : 2) || addr->used % 4)
-		return false;
-	*setup = (struct vring_setup){
-		.num = queue->num,
-		.desc = vu_memory_user(&device->memory, addr->desc, desc_len),
-		.driver = vu_memory_user(&device->memory, addr->avail,
-					 vring_driver_len(queue->num, packed)),
-		.device = vu_memory_user(&device->memory, addr->used,
-					 vring_device_len(queue->num, packed)),
-		.log_addr = addr->log,
-		.log_used = addr->flags & VU_VRING_F_LOG,
-		.packed = packed,
-		.event_idx = has(device, VIRTIO_RING_F_EVENT_IDX),
-		.indirect = has(device, VIRTIO_RING_F_INDIRECT_DESC),
-	};
-	return setup->desc && setup->driver && setup->device;
-}
-
-/* Starts a ring for which all is known. The queue is held. */
-static void try_start(struct vu_device *device, struct vu_queue *queue)
-{
-	struct vring_setup setup;
-
-	if (queue->running || queue->kick_fd < 0 || !queue->addr_set ||
-	    !translate(device, queue, &setup) ||
-	    vring_start(&queue->ring, &setup, &device->memory, queue->base))
-		return;
-	queue->features = device->features;
-	if (!(device->features & F_PROTOCOL_FEATURES))
-		queue->enabled = true;
-	queue->running = true;
-	device->broken = false;
-}
-
-/* After a change of memory or addresses: the ring goes on at its place, or stops if that is gone.
- */
-static void relocate(struct vu_device *device, struct vu_queue *queue)
-{
-	struct vring_setup setup;
-
-	if (!queue->running) {
-		try_start(device, queue);
-	} else if (translate(device, queue, &setup) && setup.num == queue->ring.setup.num &&
-		   setup.packed == queue->ring.setup.packed) {
-		queue->ring.setup = setup;
-	} else {
-		queue->running = false;
-		queue->base = vring_base(&queue->ring);
-	}
-}
-
-static void relocate_all(struct vu_device *device)
-{
-	for (unsigned int i = 0; i < VU_RINGS; i++)
-		relocate(device, &device->queues[i]);
-}
-
-static void stop_ring(struct vu_queue *queue)
-{
-	if (queue->running)
-		queue->base = vring_base(&queue->ring);
-	queue->running = false;
-	close_fd(&queue->kick_fd);
-}
-
-static void reset_ring(struct vu_queue *queue)
-{
-	stop_ring(queue);
-	close_fd(&queue->call_fd);
-	close_fd(&queue->err_fd);
-	queue->enabled = false;
-	queue->num = 0;
-	queue->base = 0;
-	queue->addr_set = false;
 }
 
 /* Handlers: 0 or -errno, which the front-end learns if it asked for a reply. */
@@ -201,10 +85,10 @@ static int set_features(struct call *call)
 
 	if (call->message->u64 & ~vu_device_features())
 		return -EINVAL;
-	hold_all(device);
+	vu_rings_hold(device);
 	device->features = call->message->u64;
-	device->memory.logging = has(device, VHOST_F_LOG_ALL);
-	resume_all(device);
+	device->memory.logging = device->features & VU_FEATURE(VHOST_F_LOG_ALL);
+	vu_rings_resume(device);
 	return 0;
 }
 
@@ -235,12 +119,12 @@ static int set_mem_table(struct call *call)
 
 	if (call->n_fds != message->n_regions)
 		return -EINVAL;
-	hold_all(device);
+	vu_rings_hold(device);
 	vu_memory_remove_all(&device->memory);
 	for (uint32_t i = 0; i < message->n_regions && !err; i++)
 		err = vu_memory_add(&device->memory, &message->regions[i], call->fds[i]);
-	relocate_all(device);
-	resume_all(device);
+	vu_rings_relocate(device);
+	vu_rings_resume(device);
 	return err;
 }
 
@@ -251,10 +135,10 @@ static int add_mem_reg(struct call *call)
 
 	if (call->n_fds != 1)
 		return -EINVAL;
-	hold_all(device);
+	vu_rings_hold(device);
 	err = vu_memory_add(&device->memory, &call->message->region, call->fds[0]);
-	relocate_all(device);
-	resume_all(device);
+	vu_rings_relocate(device);
+	vu_rings_resume(device);
 	return err;
 }
 
@@ -263,10 +147,10 @@ static int rem_mem_reg(struct call *call)
 	struct vu_device *device = call->device;
 	int err;
 
-	hold_all(device);
+	vu_rings_hold(device);
 	err = vu_memory_remove(&device->memory, &call->message->region);
-	relocate_all(device);
-	resume_all(device);
+	vu_rings_relocate(device);
+	vu_rings_resume(device);
 	return err;
 }
 
@@ -281,9 +165,9 @@ static int set_log_base(struct call *call)
 	int err = -EINVAL;
 
 	if (call->n_fds == 1) {
-		hold_all(device);
+		vu_rings_hold(device);
 		err = vu_memory_set_log(&device->memory, &call->message->log, call->fds[0]);
-		resume_all(device);
+		vu_rings_resume(device);
 	}
 	if (device->protocol_features & VU_FEATURE(VU_PROTOCOL_LOG_SHMFD))
 		reply_u64(call, err ? 1 : 0);
@@ -317,12 +201,12 @@ static int set_vring_addr(struct call *call)
 
 	if (!queue)
 		return -EINVAL;
-	hold(call->device, queue);
+	vu_ring_hold(call->device, queue);
 	queue->addr = call->message->addr;
 	queue->addr_set = true;
-	relocate(call->device, queue);
+	vu_ring_relocate(call->device, queue);
 	vu_queue_resume(queue);
-	return translate(call->device, queue, &setup) ? 0 : -EFAULT;
+	return vu_ring_translate(call->device, queue, &setup) ? 0 : -EFAULT;
 }
 
 static int get_vring_base(struct call *call)
@@ -332,8 +216,8 @@ static int get_vring_base(struct call *call)
 
 	if (!queue)
 		return -EINVAL;
-	hold(call->device, queue);
-	stop_ring(queue);
+	vu_ring_hold(call->device, queue);
+	vu_ring_stop(queue);
 	vu_queue_resume(queue);
 	state.num = queue->base;
 	call->reply_len =
@@ -353,7 +237,7 @@ static int take_vring_fd(struct call *call, int *fd)
 	if (fcntl(*fd, F_SETFL, fcntl(*fd, F_GETFL) | O_NONBLOCK) < 0) {
 		int err = -errno;
 
-		close_fd(fd);
+		vu_close_fd(fd);
 		return err;
 	}
 	return 0;
@@ -384,10 +268,10 @@ static int set_vring_kick(struct call *call)
 		fd = polling_fd();
 	if (fd < 0)
 		return fd;
-	hold(call->device, queue);
-	close_fd(&queue->kick_fd);
+	vu_ring_hold(call->device, queue);
+	vu_close_fd(&queue->kick_fd);
 	queue->kick_fd = fd;
-	try_start(call->device, queue);
+	vu_ring_try_start(call->device, queue);
 	vu_queue_resume(queue);
 	return 0;
 }
@@ -403,7 +287,7 @@ static int set_vring_call(struct call *call)
 	if (err)
 		return err;
 	pthread_mutex_lock(&queue->lock);
-	close_fd(&queue->call_fd);
+	vu_close_fd(&queue->call_fd);
 	queue->call_fd = fd;
 	queue->ring.signalled_valid = false; /* what was signalled before may have gone nowhere */
 	if (fd >= 0 && queue->running)
@@ -423,7 +307,7 @@ static int set_vring_err(struct call *call)
 	if (err)
 		return err;
 	pthread_mutex_lock(&queue->lock);
-	close_fd(&queue->err_fd);
+	vu_close_fd(&queue->err_fd);
 	queue->err_fd = fd;
 	pthread_mutex_unlock(&queue->lock);
 	return 0;
@@ -440,7 +324,7 @@ static int set_vring_enable(struct call *call)
 
 	if (!queue || call->message->state.num > 1)
 		return -EINVAL;
-	hold(call->device, queue);
+	vu_ring_hold(call->device, queue);
 	queue->enabled = call->message->state.num;
 	vu_queue_resume(queue);
 	return 0;
@@ -454,14 +338,14 @@ static int set_mtu(struct call *call)
 
 static void reset_device(struct vu_device *device)
 {
-	hold_all(device);
+	vu_rings_hold(device);
 	for (unsigned int i = 0; i < VU_RINGS; i++)
-		reset_ring(&device->queues[i]);
+		vu_ring_reset(&device->queues[i]);
 	device->features = 0;
 	device->memory.logging = false;
 	device->status = 0;
 	device->broken = false;
-	resume_all(device);
+	vu_rings_resume(device);
 }
 
 static int do_reset_device(struct call *call)
@@ -478,11 +362,11 @@ static int set_status(struct call *call)
 	device->status = (uint8_t)(call->message->u64 & ~(uint64_t)VIRTIO_CONFIG_S_NEEDS_RESET);
 	if (device->status)
 		return 0;
-	hold_all(device);
+	vu_rings_hold(device);
 	for (unsigned int i = 0; i < VU_RINGS; i++)
-		stop_ring(&device->queues[i]);
+		vu_ring_stop(&device->queues[i]);
 	device->broken = false;
-	resume_all(device);
+	vu_rings_resume(device);
 	return 0;
 }
 
@@ -563,7 +447,7 @@ int vu_device_init(struct vu_device *device, const struct vu_device_ops *ops)
 void vu_device_destroy(struct vu_device *device)
 {
 	for (unsigned int i = 0; i < VU_RINGS; i++) {
-		reset_ring(&device->queues[i]);
+		vu_ring_reset(&device->queues[i]);
 		vu_queue_destroy(&device->queues[i]);
 	}
 	vu_memory_clear(&device->memory);
@@ -579,16 +463,16 @@ void vu_device_disconnect(struct vu_device *device)
 
 void vu_device_break(struct vu_device *device)
 {
-	hold_all(device);
+	vu_rings_hold(device);
 	for (unsigned int i = 0; i < VU_RINGS; i++) {
 		struct vu_queue *queue = &device->queues[i];
 
 		if (queue->running)
 			vu_queue_signal_error(queue);
-		stop_ring(queue);
+		vu_ring_stop(queue);
 	}
 	device->broken = true;
-	resume_all(device);
+	vu_rings_resume(device);
 	device->ops->changed(device);
 }
 

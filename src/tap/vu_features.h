@@ -22,4 +22,6 @@
 #define VIRTIO_RING_F_EVENT_IDX	    29
 #define VHOST_F_LOG_ALL		    26
 
+#define VHOST_USER_F_PROTOCOL_FEATURES 30
+
 #define VU_FEATURE(bit) (1ull << (bit))

@@ -46,6 +46,13 @@ void vu_queue_slab_back(struct vu_queue *queue)
 		pthread_cond_signal(&queue->idle);
 }
 
+void vu_close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
 void vu_eventfd_add(int fd)
 {
 	uint64_t one = 1;

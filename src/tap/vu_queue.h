@@ -87,3 +87,6 @@ void vu_queue_signal_error(struct vu_queue *queue);
 
 /* Adds to an eventfd; a full one is as good. */
 void vu_eventfd_add(int fd);
+
+/* Closes a descriptor, if there is one, and notes that there is none. */
+void vu_close_fd(int *fd);

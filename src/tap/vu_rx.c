@@ -9,32 +9,15 @@
  */
 #include "vhost.h"
 
-#include "taploom/checksum.h"
 #include "taploom/frame_fields.h"
 
 #include <unistd.h>
 
-#define SMALL_FRAME 512u /* bytes; copied whole */
-#define HEADER_COPY 256u /* of a longer frame: all headers that are not made to annoy */
-#define WHOLE_COPY                                                                                 \
-	2048u /* what control_post_frame() takes, and long chains of extension headers             \
-	       */
-#define COPY_ALIGN 16u
-#define TCP_CSUM   16u /* offset of the checksum in the header */
-#define UDP_CSUM   6u
-#define IP_ALIGN   2u /* before the Ethernet header, to align what follows */
-
-/* Which frames may leave their segmentation to us. */
-static const struct gso_rule {
-	uint8_t gso_type;
-	uint8_t feature;
-	uint8_t kind;
-	uint8_t version; /* 0: any */
-} gso_rules[] = {
-	{ VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_F_HOST_TSO4, FRAME_TCP, IP4 },
-	{ VIRTIO_NET_HDR_GSO_TCPV6, VIRTIO_NET_F_HOST_TSO6, FRAME_TCP, IP6 },
-	{ VIRTIO_NET_HDR_GSO_UDP_L4, VIRTIO_NET_F_HOST_USO, FRAME_UDP, 0 },
-};
+#define SMALL_FRAME 512u  /* bytes; copied whole */
+#define HEADER_COPY 256u  /* of a longer frame: all headers that are not made to annoy */
+#define WHOLE_COPY  2048u /* what control_post_frame() takes; long chains of extension headers */
+#define COPY_ALIGN  16u
+#define IP_ALIGN    2u /* before the Ethernet header, to align what follows */
 
 static size_t vnet_len(uint64_t features)
 {
@@ -143,91 +126,6 @@ static size_t gather(uint8_t *to, size_t len, struct iovec **iov, unsigned int *
 	return done;
 }
 
-/* What the frame's header says, if the guest may say it. */
-static bool offload_of(const struct virtio_net_hdr_v1 *hdr, uint64_t features,
-		       struct frame_offload *offload)
-{
-	uint8_t type = hdr->gso_type & (uint8_t)~VIRTIO_NET_HDR_GSO_ECN;
-
-	*offload = (struct frame_offload){
-		.csum_unchecked = hdr->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM,
-	};
-	if (hdr->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM && !(features & VU_FEATURE(VIRTIO_NET_F_CSUM)))
-		return false;
-	if (type == VIRTIO_NET_HDR_GSO_NONE)
-		return true;
-	offload->gso_type = type;
-	offload->gso_size = hdr->gso_size;
-	for (size_t i = 0; i < sizeof(gso_rules) / sizeof(gso_rules[0]); i++)
-		if (gso_rules[i].gso_type == type)
-			return hdr->gso_size && features & VU_FEATURE(gso_rules[i].feature);
-	return false;
-}
-
-/* Whether what the header says of a frame, which is not a fragment, is what the frame is. */
-static bool offload_fits(const struct virtio_net_hdr_v1 *hdr, const struct frame *frame)
-{
-	uint8_t type = hdr->gso_type & (uint8_t)~VIRTIO_NET_HDR_GSO_ECN;
-	uint16_t off = frame->kind == FRAME_TCP ? TCP_CSUM : UDP_CSUM;
-
-	for (size_t i = 0; i < sizeof(gso_rules) / sizeof(gso_rules[0]); i++)
-		if (gso_rules[i].gso_type == type &&
-		    (gso_rules[i].kind != frame->kind ||
-		     (gso_rules[i].version && gso_rules[i].version != frame->version)))
-			return false;
-	if (!(hdr->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM))
-		return true;
-	if (frame->kind != FRAME_TCP && frame->kind != FRAME_UDP)
-		return false;
-	return hdr->csum_start == frame->l4_off && hdr->csum_offset == off;
-}
-
-/* The sum of pieces, of which each may have an odd length. */
-static uint64_t sum_pieces(const struct iovec *iov, uint32_t n)
-{
-	uint64_t sum = 0;
-	bool odd = false;
-
-	for (uint32_t i = 0; i < n; i++) {
-		uint16_t part = checksum_fold(checksum_add(0, iov[i].iov_base, iov[i].iov_len));
-
-		sum += odd ? __builtin_bswap16(part) : part;
-		odd ^= iov[i].iov_len & 1;
-	}
-	return sum;
-}
-
-/* Whether the checksum of TCP, UDP or ICMP is right, or left out as IPv4's UDP may. */
-static bool checksum_ok(const struct frame *frame)
-{
-	const uint8_t *l4 = frame->data + frame->l4_off;
-	uint32_t hdr_len = (uint32_t)(frame->payload_off - frame->l4_off);
-	uint64_t sum = 0;
-
-	if (frame->kind == FRAME_UDP && !load_be16(l4 + UDP_CSUM))
-		return frame->version == IP4; /* RFC 8200 8.1 */
-	if (frame->l4_proto != IPPROTO_ICMP) {
-		struct ip_addr src = frame_src(frame), dst = frame_dst(frame);
-
-		sum = checksum_pseudo(&src, &dst, frame->l4_proto, hdr_len + frame->payload_len);
-	}
-	sum = checksum_add(sum, l4, hdr_len) + sum_pieces(frame->payload, frame->n_payload);
-	return !checksum_finish(sum);
-}
-
-/* Of a frame for a shard: a guest's lies about its offloads, and checksums that nobody else sees.
- */
-static enum drop check_offload(const struct virtio_net_hdr_v1 *hdr, const struct frame *frame)
-{
-	if (frame->kind == FRAME_FRAGMENT)
-		return DROP_NONE; /* a part has no checksum of its own */
-	if (!offload_fits(hdr, frame))
-		return DROP_VRING;
-	if (!frame->offload.csum_unchecked && !frame->offload.gso_size && !checksum_ok(frame))
-		return DROP_L4_CHECKSUM;
-	return DROP_NONE;
-}
-
 static void note_guest(struct vu_port *port, const struct frame *frame)
 {
 	struct runtime *rt = port->vhost->rt;
@@ -301,7 +199,7 @@ static bool take_frame(struct vu_port *port, struct vu_slab *slab, struct frame 
 		frame->queue = port->queue->index / 2;
 		note_guest(port, frame);
 		drop = frame->kind == FRAME_CONTROL ? control_post_frame(rt->control, frame)
-						    : check_offload(raw->hdr, frame);
+						    : vu_offload_check(raw->hdr, frame);
 	}
 	if (drop != DROP_NONE)
 		count_drop(port->counters, drop);
@@ -325,7 +223,7 @@ static bool take_chain(struct vu_port *port, struct vu_slab *slab, struct vu_tur
 	raw.data = slab->bytes + slab->n_bytes + IP_ALIGN;
 	count_add(port->counters, COUNT_RX_FRAMES, 1);
 	count_add(port->counters, COUNT_RX_BYTES, raw.len);
-	if (!offload_of(&hdr, port->queue->features, &offload) || raw.len > FRAME_MAX) {
+	if (!vu_offload_of(&hdr, port->queue->features, &offload) || raw.len > FRAME_MAX) {
 		count_drop(port->counters, raw.len > FRAME_MAX ? DROP_L4_LENGTH : DROP_VRING);
 		return true;
 	}

@@ -157,6 +157,20 @@ static void used_pages_are_logged(void **state)
 	rig_free(rig);
 }
 
+static void ring_without_a_kick_carries_frames(void **state)
+{
+	struct rig *rig = rig_new(BASE | F(VIRTIO_RING_F_EVENT_IDX), SHARDS, 1, 2000);
+	struct vu_message polled = { .request = VU_SET_VRING_KICK, .u64 = VU_VRING_FD_NONE | 1 };
+
+	(void)state;
+	assert_int_equal(vfe_do(&rig->fe, polled), 0);
+	close(rig->fe.kick[1]);
+	rig->fe.kick[1] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); /* nobody's */
+	for (uint16_t i = 0; i < 50; i++)
+		round_trip(rig, 0, i, 300);
+	rig_free(rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -166,6 +180,7 @@ int main(void)
 		cmocka_unit_test(ring_goes_on_at_its_base),
 		cmocka_unit_test(control_frames_go_to_control),
 		cmocka_unit_test(used_pages_are_logged),
+		cmocka_unit_test(ring_without_a_kick_carries_frames),
 	};
 	struct CMUnitTest rows[2 * N_SETS];
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
