@@ -275,13 +275,13 @@ static bool check_places(const struct config *config, const char *name,
 
 		if (into_ns && (!bare || map->ifname[0])) {
 			complain(config,
-				 "--%s: Listening address not allowed: these ports are bound to "
-				 "the namespace's loopback",
+				 "--%s takes no address: these ports are bound to the namespace's "
+				 "loopback",
 				 name);
 			return false;
 		}
 		if (!bare && config->family_off[version]) {
-			complain(config, "--%s: IPv%c forward, but IPv%c not enabled", name,
+			complain(config, "--%s has an IPv%c address, but IPv%c is left out", name,
 				 version == IP4 ? '4' : '6', version == IP4 ? '4' : '6');
 			return false;
 		}
