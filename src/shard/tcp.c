@@ -567,8 +567,8 @@ static const struct deadline {
 	size_t offset; /* of the time in struct tcp */
 	void (*run)(struct shard *shard, struct flow *flow);
 } deadlines[] = {
+	{ offsetof(struct tcp, tlp_due_us), tcp_recovery_tlp }, /* puts the time-out off */
 	{ offsetof(struct tcp, rto_due_us), on_rto },
-	{ offsetof(struct tcp, tlp_due_us), tcp_recovery_tlp },
 	{ offsetof(struct tcp, reo_due_us), tcp_recovery_reorder },
 	{ offsetof(struct tcp, persist_due_us), on_persist },
 	{ offsetof(struct tcp, poll_us), on_poll },

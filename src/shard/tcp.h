@@ -121,6 +121,8 @@ struct tcp {
 	bool rack_valid;
 	bool reordering_seen;
 	uint8_t reo_steps;   /* reordering window in quarters of min_rtt */
+	uint8_t pto_steps;   /* doublings of the least time to a tail-loss probe */
+	uint32_t tlp_end;    /* of the segment that was the last probe */
 	uint32_t retrans_ts; /* timestamp of the first retransmission of this recovery, for Eifel */
 
 	/* Deadlines, 0: none. The flow's one timer is armed for the nearest. */

@@ -17,10 +17,11 @@
 #define TCP_RTO_FIRST_US 1000000u
 #define TCP_PTO_MIN_US                                                                             \
 	40000u /* a busy machine keeps a guest waiting for longer than a wire would */
-#define TCP_LATE_US	   20000u /* no timer is as late unless processors are lacking */
-#define TCP_DELAYED_ACK_US 50000u /* what a guest may wait for a second segment */
-#define TCP_ACK_DELAY_US   1000u  /* ours: an answer on the way is worth so much patience */
-#define TCP_RETRIES	   15	  /* as Linux' tcp_retries2 */
+#define TCP_LATE_US	   20000u  /* no timer is as late unless processors are lacking */
+#define TCP_PTO_STEPS_MAX  3u	   /* its doublings: beyond, the time-out comes first */
+#define TCP_DELAYED_ACK_US 200000u /* what a guest may wait for a second segment: RFC 8985 7.2 */
+#define TCP_ACK_DELAY_US   1000u   /* ours: an answer on the way is worth so much patience */
+#define TCP_RETRIES	   15	   /* as Linux' tcp_retries2 */
 #define TCP_SYN_RETRIES	   6
 #define TCP_IDLE_US	   (7440ull * 1000000) /* RFC 5382 REQ-5: at least 2 h 4 min */
 /* Attempts to connect at a time, of all shards. With more than half of the local ports in use

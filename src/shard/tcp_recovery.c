@@ -332,6 +332,8 @@ static void enter_recovery(struct tcp *tcp)
 	if (tcp_is(tcp, TCPB_RECOVERY))
 		return;
 	flight = runs_in_flight(tcp);
+	if (tcp_is(tcp, TCPB_TLP_SENT))
+		tcp->pto_steps = 0; /* the probe has found a loss */
 	tcp->bits |= TCPB_RECOVERY;
 	tcp->recovery_end = tcp->snd_nxt;
 	tcp->retrans_ts = 0;
@@ -422,12 +424,29 @@ static void grow_window(struct tcp *tcp, uint32_t acked)
 		tcp->cwnd = UINT32_MAX;
 }
 
+/*
+ * RFC 8985 7.4: a D-SACK of the probe says that nothing was lost, and that this guest, or the
+ * machine, takes longer than was waited for: the next probe has more patience.
+ */
+static void note_needless_probe(struct shard *shard, struct tcp *tcp, const struct tcp_header *h)
+{
+	const struct sack_block *b = &h->options.sack[0];
+
+	if (!h->options.n_sack || !tcp->tlp_end || b->end != tcp->tlp_end || SEQ_GT(b->end, h->ack))
+		return;
+	tcp->tlp_end = 0;
+	if (tcp->pto_steps < TCP_PTO_STEPS_MAX)
+		tcp->pto_steps++;
+	count_add(&shard->counters, COUNT_TCP_SPURIOUS, 1);
+}
+
 void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_header *h,
 		      uint32_t acked)
 {
 	struct tcp *tcp = &flow->tcp;
 	uint32_t sacked = 0;
 
+	note_needless_probe(shard, tcp, h);
 	if (acked) {
 		if (tcp_is(tcp, TCPB_RECOVERY) && is_spurious(tcp, h))
 			undo(shard, tcp);
@@ -514,7 +533,10 @@ void tcp_recovery_rto(struct shard *shard, struct flow *flow)
 		tcp->bits &= ~(uint32_t)TCPB_FIN_SENT;
 }
 
-/* RFC 8985 7.3: new data if there is any, else the last segment again. */
+/*
+ * RFC 8985 7.3: the last segment again, as what is new has gone already. The time-out counts from
+ * here.
+ */
 void tcp_recovery_tlp(struct shard *shard, struct flow *flow)
 {
 	struct tcp *tcp = &flow->tcp;
@@ -538,6 +560,8 @@ void tcp_recovery_tlp(struct shard *shard, struct flow *flow)
 		last = &tcp->runs[tcp->n_runs - 1];
 	}
 	last->flags |= RUN_LOST;
+	tcp->tlp_end = last->end;
+	tcp->rto_due_us = shard->now_us + tcp->rto_us;
 }
 
 void tcp_recovery_timers(struct shard *shard, struct flow *flow)
@@ -559,11 +583,11 @@ void tcp_recovery_timers(struct shard *shard, struct flow *flow)
 		return;
 	}
 	/* RFC 8985 7.2: two round trips, and the time for which a lone segment's acknowledgement
-	 * may be delayed. */
-	pto = max_u32(2 * tcp->srtt_us + 2 * tcp->rttvar_us, TCP_PTO_MIN_US);
+	 * may be delayed; but no later than the time-out, in whose place it is sent then. */
+	pto = max_u32(2 * tcp->srtt_us + 2 * tcp->rttvar_us, TCP_PTO_MIN_US << tcp->pto_steps);
 	if (runs_in_flight(tcp) <= tcp->mss)
 		pto += TCP_DELAYED_ACK_US;
 	tcp->tlp_due_us = shard->now_us + pto;
-	if (tcp->tlp_due_us >= tcp->rto_due_us)
-		tcp->tlp_due_us = 0;
+	if (tcp->tlp_due_us > tcp->rto_due_us)
+		tcp->tlp_due_us = tcp->rto_due_us;
 }
