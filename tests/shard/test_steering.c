@@ -3,7 +3,8 @@
  * Four shards with their threads, a reader that hands frames out by the steering table, and buckets
  * that move all the time. Every flow carries a known sequence of bytes over a real socket, which is
  * often full, so that flows have chunks in a pool as they move. Nothing may be lost, repeated or
- * overtaken: the shards must not see a single segment out of order.
+ * overtaken: the shards must not see a single segment out of order. The flows are the guest's, or
+ * connections to a forwarded port, accepted while the buckets move.
  *
  * links: tap
  */
@@ -33,16 +34,19 @@
 #define SLABS	    8
 #define SLAB_FRAMES 64
 #define FIRST_PORT  4000
+#define GUEST_PORT  80 /* that is forwarded to */
 #define RECV_BUFFER 4096
 
 static const uint8_t guest4[] = { 10, 0, 0, 2 }, host4[] = { 10, 0, 0, 1 };
 
 /* The guest's end of a flow; what frames to it say is noted by shards, under the lock. */
 struct guest_flow {
+	uint16_t guest_port, peer_port;
 	uint32_t iss, seq; /* seq: the next to be sent */
 	uint32_t peer_seq;
 	uint32_t acked, window_end;
 	bool answered;
+	bool called; /* a SYN of the peer has come */
 	int peer_fd; /* the socket that the host's end is connected to */
 	uint32_t received;
 };
@@ -66,6 +70,8 @@ struct world {
 	struct guest_flow flows[FLOWS];
 	uint16_t first_port; /* of this round's flows */
 	uint16_t host_port;
+	uint16_t forwarded_port;
+	struct listener *listener;
 	int listen_fd;
 	unsigned int seed;
 };
@@ -86,14 +92,26 @@ static void note(struct guest_flow *flow, const struct tcp_header *h)
 		flow->window_end = end;
 }
 
+static void note_call(struct guest_flow *flow, const struct tcp_header *h)
+{
+	flow->called = true;
+	flow->peer_seq = h->seq + 1;
+}
+
 static void guest_frame(struct world *w, const struct tcp_header *h)
 {
-	unsigned int i;
-
 	pthread_mutex_lock(&w->lock);
-	i = (unsigned int)h->dst_port - w->first_port;
-	if (i < FLOWS && h->flags & TCP_ACK && !(h->flags & TCP_RST))
-		note(&w->flows[i], h);
+	for (unsigned int i = 0; i < FLOWS; i++) {
+		struct guest_flow *flow = &w->flows[i];
+
+		if (flow->guest_port != h->dst_port || flow->peer_port != h->src_port ||
+		    h->flags & TCP_RST)
+			continue;
+		if (h->flags & TCP_ACK)
+			note(flow, h);
+		else if (h->flags & TCP_SYN)
+			note_call(flow, h);
+	}
 	pthread_mutex_unlock(&w->lock);
 }
 
@@ -151,8 +169,8 @@ static void put_segment(struct world *w, struct read_slab *rs, unsigned int *n, 
 			 .dst = ip4_addr_of(host4),
 			 .proto = IPPROTO_TCP,
 			 .ttl = 64 };
-	struct tcp_header h = { .src_port = (uint16_t)(w->first_port + i),
-				.dst_port = w->host_port,
+	struct tcp_header h = { .src_port = flow->guest_port,
+				.dst_port = flow->peer_port,
 				.seq = flow->seq,
 				.ack = flow->peer_seq,
 				.flags = flags,
@@ -245,7 +263,13 @@ static void begin_round(struct world *w)
 	for (unsigned int i = 0; i < FLOWS; i++) {
 		uint32_t iss = 1000 * i;
 
-		w->flows[i] = (struct guest_flow){ iss, iss, 0, iss, iss, .peer_fd = -1 };
+		w->flows[i] = (struct guest_flow){ .guest_port = (uint16_t)(w->first_port + i),
+						   .peer_port = w->host_port,
+						   .iss = iss,
+						   .seq = iss,
+						   .acked = iss,
+						   .window_end = iss,
+						   .peer_fd = -1 };
 	}
 	pthread_mutex_unlock(&w->lock);
 }
@@ -282,6 +306,50 @@ static void open_flow(struct world *w, unsigned int i) ON_READER
 	slab_put(&rs->slab);
 }
 
+/* A peer connects to the forwarded port, from a port that the guest's side knows before. */
+static void call(struct world *w, unsigned int i)
+{
+	struct sockaddr_in sin = { .sin_family = AF_INET,
+				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(sin);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), size = RECV_BUFFER;
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+	assert_int_equal(bind(fd, (struct sockaddr *)&sin, sizeof(sin)), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&sin, &len), 0);
+	pthread_mutex_lock(&w->lock);
+	w->flows[i].guest_port = GUEST_PORT;
+	w->flows[i].peer_port = ntohs(sin.sin_port);
+	w->flows[i].peer_fd = fd;
+	pthread_mutex_unlock(&w->lock);
+	sin.sin_port = htons(w->forwarded_port);
+	assert_true(connect(fd, (struct sockaddr *)&sin, sizeof(sin)) == 0 || errno == EINPROGRESS);
+}
+
+/* Whether a peer's SYN waits for its answer. */
+static bool was_called(struct world *w, unsigned int i)
+{
+	bool waits;
+
+	pthread_mutex_lock(&w->lock);
+	waits = w->flows[i].called && w->flows[i].seq == w->flows[i].iss;
+	pthread_mutex_unlock(&w->lock);
+	return waits;
+}
+
+/* Answers the SYNs that have come. */
+static void answer_calls(struct world *w) ON_READER
+{
+	struct read_slab *rs = take_slab(w);
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < FLOWS; i++)
+		if (was_called(w, i))
+			put_segment(w, rs, &n, i, TCP_SYN | TCP_ACK, 0);
+	handover_run(&w->handover, &rs->slab, pick(w, 2));
+	slab_put(&rs->slab);
+}
+
 static int listen_on_loopback(uint16_t *port)
 {
 	struct sockaddr_in sin = { .sin_family = AF_INET,
@@ -296,6 +364,15 @@ static int listen_on_loopback(uint16_t *port)
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&sin, &len), 0);
 	*port = ntohs(sin.sin_port);
 	return fd;
+}
+
+/* One that was free a moment ago: a listener of no address takes a number, not "any". */
+static uint16_t free_port(void)
+{
+	uint16_t port;
+
+	close(listen_on_loopback(&port));
+	return port;
 }
 
 static int setup(void **state)
@@ -325,6 +402,14 @@ static int setup(void **state)
 		w->txs[i].world = w;
 		assert_int_equal(shard_new(&w->rt.shards[i], &w->rt, i, &w->txs[i].tx), 0);
 	}
+	role_is_control();
+	w->forwarded_port = free_port();
+	assert_int_equal(shards_listen(&w->rt, IPPROTO_TCP,
+				       &(struct port_map){ .first = w->forwarded_port,
+							   .last = w->forwarded_port,
+							   .target = GUEST_PORT },
+				       w->forwarded_port, &w->listener),
+			 0);
 	for (unsigned int i = 0; i < SHARDS; i++)
 		assert_int_equal(pthread_create(&w->threads[i], NULL, shard_main, w->rt.shards[i]),
 				 0);
@@ -341,6 +426,9 @@ static int teardown(void **state)
 	for (unsigned int i = 0; i < SHARDS; i++)
 		pthread_join(w->threads[i], NULL);
 	shards_reset_flows(&w->rt);
+	role_is_control();
+	shards_unlisten_all(&w->rt);
+	shards_free_listeners(&w->rt);
 	assert_int_equal(atomic_load(&w->rt.moving), 0);
 	assert_true(is_idle(w));
 	rcu_barrier();
@@ -406,6 +494,33 @@ static void flows_whose_buckets_move_all_the_time_lose_repeat_and_reorder_nothin
 	assert_true(count(w, COUNT_FRAMES_HELD) > 0);
 }
 
+static void connections_accepted_while_buckets_move_lose_repeat_and_reorder_nothing(void **state)
+{
+	struct world *w = *state;
+
+	role_is_reader();
+	for (unsigned int round = 0; round < ROUNDS; round++) {
+		unsigned int n_called = 0;
+
+		begin_round(w);
+		for (bool done = false; !done;) {
+			if (n_called < FLOWS && pick(w, 3) == 0)
+				call(w, n_called++);
+			if (pick(w, 3) == 0)
+				move_buckets(w);
+			answer_calls(w);
+			read_once(w);
+			done = receive_all(w) && n_called == FLOWS;
+		}
+		for (unsigned int i = 0; i < FLOWS; i++)
+			close(w->flows[i].peer_fd);
+		assert_in_order(w);
+	}
+	assert_int_equal(count(w, COUNT_FLOWS_REFUSED), 0);
+	assert_int_equal(count(w, COUNT_ACCEPTED), ROUNDS * FLOWS);
+	assert_true(count(w, COUNT_FLOWS_MOVED) > ROUNDS);
+}
+
 static void flows_that_are_reset_while_they_move_leave_nothing_behind(void **state)
 {
 	struct world *w = *state;
@@ -433,6 +548,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(
 			flows_whose_buckets_move_all_the_time_lose_repeat_and_reorder_nothing,
+			setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			connections_accepted_while_buckets_move_lose_repeat_and_reorder_nothing,
 			setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			flows_that_are_reset_while_they_move_leave_nothing_behind, setup, teardown),
