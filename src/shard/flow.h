@@ -58,7 +58,8 @@ struct flow {
 	bool closed;  /* out of the table; the entry waits for its grace period */
 	bool adopted; /* the owner has taken it up: it is in its list and epoll */
 	bool in_epoll;
-	bool fresh;	     /* accepted, and not begun towards the guest */
+	bool fresh;	     /* accepted, and neither published nor begun towards the guest */
+	bool passed_on;	     /* on its way to the owner of what has its key */
 	uint16_t queue;	     /* on which the guest last sent for it */
 	int fd;		     /* owned; -1: none */
 	uint32_t events;     /* EPOLL* reported since the last run */

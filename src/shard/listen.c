@@ -271,27 +271,6 @@ static unsigned int owner_of(const struct shard *shard, uint32_t hash)
 	return shard->rt->n_readers ? steer(shard->rt, FLOW_TCP, hash) : hash % shard->rt->n_shards;
 }
 
-static void begin(struct shard *shard, struct flow *flow)
-{
-	unsigned int owner = owner_of(shard, flow->hash);
-
-	if (owner != shard->id) {
-		flow->fresh = true;
-		if (shard_give_flow(shard, flow, owner))
-			return;
-	}
-	shard_own(shard, flow);
-	if (shard_watch(shard, flow)) {
-		count_drop(&shard->counters, DROP_SOCKET);
-		hostsock_abort(flow->fd);
-		flow->fd = -1;
-		flow_close(shard, flow);
-		return;
-	}
-	flow->fresh = false;
-	tcp_open_host(shard, flow);
-}
-
 static void refuse(struct shard *shard, int fd)
 {
 	count_add(&shard->counters, COUNT_FLOWS_REFUSED, 1);
@@ -312,19 +291,54 @@ static bool accepted_splice(struct shard *shard, int fd, const struct sockaddr_s
 }
 
 /*
- * False if the peer uses its port again before we are done with it. A flow that only waits for the
- * guest to repeat its FIN is not in the way: the SYN's number is above all that it had (RFC 6191).
+ * Publishes a flow; returns what is there under its key. The peer may use its port again before we
+ * are done with it: a flow that only waits for the guest to repeat its FIN is not in the way, as
+ * the peer's SYN has a number above all that it had (RFC 6191).
  */
-static bool publish(struct shard *shard, struct flow *flow)
+static struct flow *publish(struct shard *shard, struct flow *flow)
 {
 	struct flow *there = flow_publish(shard, flow);
 
-	if (there != flow && flow_owner(there) == shard->id && there->key.proto == FLOW_TCP &&
-	    there->tcp.state == TCPS_TIME_WAIT) {
-		tcp_abort(shard, there, false);
-		there = flow_publish(shard, flow);
+	if (there == flow || flow_owner(there) != shard->id || there->tcp.state != TCPS_TIME_WAIT)
+		return there;
+	tcp_abort(shard, there, false);
+	return flow_publish(shard, flow);
+}
+
+/* What is in the way belongs to another shard, and only that knows whether it waits for its end.
+ * Once, as it may change its owner again. */
+static bool pass_on(struct shard *shard, struct flow *flow, const struct flow *there)
+{
+	unsigned int owner = flow_owner(there);
+
+	if (owner == shard->id || flow->passed_on)
+		return false;
+	flow->passed_on = true;
+	return shard_give_flow(shard, flow, owner);
+}
+
+void listener_begin(struct shard *shard, struct flow *flow)
+{
+	struct flow *there = publish(shard, flow);
+
+	if (there != flow) {
+		if (pass_on(shard, flow, there))
+			return;
+		refuse(shard, flow->fd);
+		flow->fd = -1;
+		flow_give_home(shard, flow);
+		return;
 	}
-	return there == flow;
+	flow->fresh = false;
+	shard_own(shard, flow);
+	if (shard_watch(shard, flow)) {
+		count_drop(&shard->counters, DROP_SOCKET);
+		hostsock_abort(flow->fd);
+		flow->fd = -1;
+		flow_close(shard, flow);
+		return;
+	}
+	tcp_open_host(shard, flow);
 }
 
 static void accepted(struct shard *shard, int fd, const struct sockaddr_storage *sa,
@@ -332,6 +346,7 @@ static void accepted(struct shard *shard, int fd, const struct sockaddr_storage 
 {
 	struct flow_key key;
 	struct flow *flow;
+	unsigned int owner;
 
 	if (shard->rt->config->no_tcp || shard->rt->config->splice_only ||
 	    !key_of(shard, sa, target, &key)) {
@@ -345,13 +360,10 @@ static void accepted(struct shard *shard, int fd, const struct sockaddr_storage 
 		return;
 	}
 	flow->fd = fd;
-	if (!publish(shard, flow)) {
-		flow->fd = -1;
-		flow_give(shard, flow);
-		refuse(shard, fd);
-		return;
-	}
-	begin(shard, flow);
+	flow->fresh = true;
+	owner = owner_of(shard, flow->hash);
+	if (owner == shard->id || !shard_give_flow(shard, flow, owner))
+		listener_begin(shard, flow);
 }
 
 void listener_accept(struct shard *shard, struct listener *listener)

@@ -166,31 +166,25 @@ void move_hand_on(struct shard *shard, struct flow *flow, struct frame *frame, u
 	ask(shard, flow, owner);
 }
 
-/* A TCP flow that was accepted, or moved. */
 static void adopt(struct shard *shard, struct flow *flow)
 {
 	shard_own(shard, flow);
-	if (!flow->fresh) {
-		count_add(&shard->counters, COUNT_FLOWS_MOVED, 1);
-		tcp_join(shard, flow);
-	}
+	count_add(&shard->counters, COUNT_FLOWS_MOVED, 1);
+	tcp_join(shard, flow);
 	if (shard_watch(shard, flow)) {
 		count_drop(&shard->counters, DROP_SOCKET);
 		tcp_abort(shard, flow, true);
 		return;
 	}
-	if (flow->fresh) {
-		flow->fresh = false;
-		tcp_open_host(shard, flow);
-	} else {
-		shard_touch(shard, flow);
-	}
+	shard_touch(shard, flow);
 }
 
 void move_take(struct shard *shard, struct flow *flow)
 {
 	if (flow->key.proto == FLOW_SPLICE)
 		splice_adopt(shard, flow);
+	else if (flow->fresh)
+		listener_begin(shard, flow);
 	else
 		adopt(shard, flow);
 	end_waiting(shard, flow);

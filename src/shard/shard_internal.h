@@ -199,6 +199,10 @@ void conn_frame(struct shard *shard, struct frame *frame);
 /* listen.c: a listening socket is readable. */
 struct listener;
 void listener_accept(struct shard *shard, struct listener *listener);
+
+/* Publishes and begins a connection that was accepted, at the shard that is to own it; refuses it
+ * if its key is in use. */
+void listener_begin(struct shard *shard, struct flow *flow);
 /* Sets what every TCP socket of ours needs before data flows. */
 void conn_socket_options(int fd, bool peek_off);
 

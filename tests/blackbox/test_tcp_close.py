@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import rawtcp
-from netns import FAR4
+from netns import FAR4, HOST4
 from rawtcp import MASK, Tcp
 from suite import both, main, rows, test, wait_for
 from transfer import read_exactly, send_all, upload
@@ -290,6 +290,28 @@ def a_port_is_used_again_after_an_orderly_end(case):
         conn.wait_fin()
         guest.pump(0.02)
         guest.endpoints.remove(conn)
+
+
+@test
+def a_remote_uses_its_port_again_after_an_orderly_end(case):
+    case.net.remote.sysctl("net.ipv4.tcp_max_tw_buckets", 0)  # as of a remote that keeps no TIME-WAIT
+    guest = case.joined("--shards", "4", "-t", "7000")
+    for port in range(50000, 50008):  # of which some belong to another shard than the one that accepts
+        for _ in range(3):
+            with case.net.remote:
+                peer = socket.socket()
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                peer.bind((FAR4, port))
+            peer.settimeout(10)
+            peer.connect((HOST4, 7000))
+            conn = rawtcp.accept(guest, 7000)
+            peer.shutdown(socket.SHUT_WR)
+            conn.wait_fin()
+            conn.close()
+            assert peer.recv(1) == b"", "port %d" % port
+            peer.close()
+            guest.pump(0.02)
+            guest.endpoints.remove(conn)
 
 
 @rows(("a remote that closes at once is seen", 0), ("a remote that sends and closes at once is seen", 5))
