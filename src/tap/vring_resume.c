@@ -17,6 +17,7 @@
 #include "vring.h"
 
 #define LEN_OFF	  8
+#define ID_OFF	  12
 #define FLAGS_OFF 14
 
 static uint16_t flags_at(const struct vring *ring, uint32_t pos)
@@ -125,6 +126,33 @@ static void go_on_at(struct vring *ring, uint16_t pos)
 	ring->avail_wrap = ring->used_wrap = ring->published_wrap = !used_flag(ring, pos);
 }
 
+static uint16_t id_at(const struct vring *ring, uint32_t pos)
+{
+	return guest_load16(vring_slot(ring, pos) + ID_OFF);
+}
+
+/*
+ * Whether the base lies behind the rest of a chain, from pos on, of which another kind of device
+ * has marked no more than its first slot. Linux writes the id of a chain in all of its slots. A
+ * base where new rings begin says nothing: it is what a front-end has that was never told.
+ */
+static bool is_behind_chain(const struct vring *ring, uint16_t pos)
+{
+	uint16_t id = id_at(ring, distance(ring, 1, pos));
+	bool wrap = !used_flag(ring, pos);
+
+	if (!ring->avail_pos && ring->avail_wrap)
+		return false;
+	for (uint32_t n = 1; n < ring->setup.num; n++) {
+		if (pos == ring->avail_pos && wrap == ring->avail_wrap)
+			return true;
+		if (id_at(ring, pos) != id || !(flags_at(ring, pos) & VRING_DESC_AVAIL) == wrap)
+			return false;
+		vring_advance(ring, &pos, &wrap, 1);
+	}
+	return false;
+}
+
 void vring_resume(struct vring *ring)
 {
 	uint16_t at[3] = { 0 }, first = 0, end = 0;
@@ -133,7 +161,7 @@ void vring_resume(struct vring *ring)
 	if (find_batch(ring, n, at, &first, &end)) {
 		finish_batch(ring, first, end);
 		go_on_at(ring, end);
-	} else if (n == 1) {
+	} else if (n == 1 && !is_behind_chain(ring, at[0])) {
 		go_on_at(ring, at[0]);
 	}
 }

@@ -196,6 +196,22 @@ static void other_device_leaves_its_chains(struct world *w, unsigned int n, unsi
 	}
 }
 
+static void base_behind_a_long_chain_of_another_device_is_believed(void **state)
+{
+	(void)state;
+	for (unsigned int n = 0; n < 2 * WORLD_NUM - 3; n++) {
+		struct world *w = world_new(true);
+		void *again = w;
+
+		for (unsigned int i = 0; i < n; i++)
+			use(w, 1);
+		other_device_leaves_its_chains(w, 1, 3);
+		start_at(w, w->ring.used_pos, w->ring.used_wrap);
+		goes_on(w);
+		world_free(&again);
+	}
+}
+
 static void base_is_believed_where_the_ring_does_not_show_it(void **state)
 {
 	(void)state;
@@ -213,6 +229,7 @@ static void base_is_believed_where_the_ring_does_not_show_it(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(base_behind_a_long_chain_of_another_device_is_believed),
 		cmocka_unit_test(base_is_believed_where_the_ring_does_not_show_it),
 	};
 	struct CMUnitTest rows[sizeof(kills) / sizeof(kills[0])];
