@@ -174,12 +174,13 @@ check_gateway_is_host6() {
 	same "$(request "TCP6:[$GATEWAY6%$link]:$HOST_PORT" peer)" ::1
 }
 
-# Port 8080 answers with what it is sent, 8081 with the address that it sees.
+# Port 8080 answers with what it is sent, 8081 with the address that it sees; -t is how long the answer may take when
+# who asked has said all.
 start_servers() {
-	socat TCP6-LISTEN:8080,fork,reuseaddr EXEC:cat 2>/dev/null &
-	socat TCP6-LISTEN:8081,fork,reuseaddr 'SYSTEM:read line; echo $SOCAT_PEERADDR' 2>/dev/null &
-	socat -b 65535 UDP6-RECVFROM:8080,fork EXEC:cat 2>/dev/null &
-	socat UDP6-RECVFROM:8081,fork 'SYSTEM:echo $SOCAT_PEERADDR' 2>/dev/null &
+	socat -t 30 TCP6-LISTEN:8080,fork,reuseaddr EXEC:cat 2>/dev/null &
+	socat -t 30 TCP6-LISTEN:8081,fork,reuseaddr 'SYSTEM:read line; echo $SOCAT_PEERADDR' 2>/dev/null &
+	socat -t 30 -b 65535 UDP6-RECVFROM:8080,fork EXEC:cat 2>/dev/null &
+	socat -t 30 UDP6-RECVFROM:8081,fork 'SYSTEM:echo $SOCAT_PEERADDR' 2>/dev/null &
 	for table in tcp6 udp6; do
 		until grep -q ':1F91 ' /proc/net/$table && grep -q ':1F90 ' /proc/net/$table; do
 			usleep 50000
