@@ -6,8 +6,9 @@ import select
 import socket
 import threading
 
-CLEAN = ("tcp-out-of-order", "tcp-unsacked", "tcp-in-window", "tcp-sequence", "tx-error", "tx-blocked", "pool-empty",
-         "control-full", "tun-read", "no-flow")
+CLEAN = ("tcp-out-of-order", *("drop-" + reason for reason in (
+    "tcp-unsacked", "tcp-in-window", "tcp-sequence", "tx-error", "tx-blocked", "pool-empty", "control-full", "tun-read",
+    "no-flow")))
 
 
 class Flows:

@@ -89,7 +89,7 @@ class NsGuest:
         return {name: sum(row.values()) for name, row in self.table().items()}
 
     def table(self):
-        """{counter: {thread: value}}; drops stand there by their reasons."""
+        """{counter: {thread: value}}; drops are named "drop-" and their reason."""
         rows, threads = {}, []
         for line in self.daemon.counters_table().splitlines():
             words = line.split()

@@ -24,7 +24,7 @@ def _(case, mtu, shards, version):
         client.wire.again(FAULTS % seed)
         client.transfer(FAR4 if version == 4 else FAR6, SIZE, flows=3)
     counters = client.guest.counters()
-    assert not counters.get("tcp-in-window") and not counters.get("tx-error"), counters
+    assert not counters.get("drop-tcp-in-window") and not counters.get("drop-tx-error"), counters
     assert counters.get("tcp-retrans"), "the wire had no faults"
 
 
