@@ -88,6 +88,8 @@ enum drop {
 	X(FLOWS_OPENED, "flows-opened", "flows begun")                                             \
 	X(FLOWS_CLOSED, "flows-closed", "flows ended")                                             \
 	X(FLOWS_MOVED, "flows-moved", "flows that moved to another shard")                         \
+	X(FLOWS_SPREAD, "flows-spread",                                                            \
+	  "busy flows of them that a shard gave to one that had fewer")                            \
 	X(FRAMES_HELD, "frames-held", "frames kept until their flow had moved")                    \
 	X(BUCKETS_MOVED, "buckets-moved",                                                          \
 	  "buckets of the steering table that moved to another shard")                             \

@@ -122,16 +122,23 @@ struct flow;
 
 enum batch_kind {
 	BATCH_FRAMES,
-	BATCH_GIVE, /* flow: the receiving shard is its owner from now on */
-	BATCH_ASK,  /* flow, of hash: the sender would rather own it; a GIVE or a DENY is owed */
-	BATCH_DENY, /* flow: the sender keeps it, or does not have it */
+	BATCH_GIVE,    /* flow: the receiving shard is its owner from now on */
+	BATCH_ASK,     /* flow, of hash: the sender would rather own it; a GIVE or a DENY is owed */
+	BATCH_DENY,    /* flow: the sender keeps it, or does not have it */
+	BATCH_OFFER,   /* flow, of hash: the sender would rather not own it; an ASK or a DECLINE is
+			  owed */
+	BATCH_DECLINE, /* flow: the sender does not want it */
+	BATCH_DRAIN,   /* flow, that was offered and given: once all that waits on the receiver's
+			  queues has been read, and what is the flow's was handed on, a DRAINED is
+			  owed */
+	BATCH_DRAINED, /* flow: nothing of it comes from the sender any more */
 };
 
 /* A run of frames of one slab for one shard, or a word about a flow. */
 struct batch {
 	uint16_t kind; /* enum batch_kind */
-	uint16_t from; /* of BATCH_ASK: the shard that asks */
-	uint32_t hash; /* of BATCH_ASK: the flow's */
+	uint16_t from; /* of BATCH_ASK, OFFER: the sender */
+	uint32_t hash; /* of BATCH_ASK, OFFER: the flow's */
 	struct frame *first;
 	struct frame *last;
 	uint32_t n_frames;

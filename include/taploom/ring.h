@@ -39,7 +39,8 @@ static inline bool ring_push(struct ring *ring, const struct batch *batch)
 	uint32_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
 	uint32_t used = head - atomic_load_explicit(&ring->tail, memory_order_acquire);
 
-	bool may_wait = batch->kind == BATCH_GIVE || batch->kind == BATCH_ASK;
+	bool may_wait =
+		batch->kind == BATCH_GIVE || batch->kind == BATCH_ASK || batch->kind == BATCH_OFFER;
 
 	if (used >= (may_wait ? RING_SIZE / 2 : RING_SIZE))
 		return false;

@@ -52,6 +52,11 @@ struct runtime {
 	 * shard; the reader loads it with acquire before it changes the table. */
 	_Atomic uint32_t moving;
 
+	/* When a busy flow was last offered to another shard: the period's number in the upper
+	 * half, and 1 while it is under way. Written by the shard that offers, compared and
+	 * exchanged; relaxed, as nothing else depends on it. */
+	_Atomic uint64_t spreading;
+
 	/* The guest's Ethernet address, in the low 48 bits (first byte highest); 0: not seen.
 	 * Written by whoever reads a frame from another source, relaxed; read for each frame to the
 	 * guest. */

@@ -120,6 +120,7 @@ struct flow *flow_take(struct shard *shard, const struct flow_key *key, uint32_t
 	list_init(&flow->touched);
 	list_init(&flow->owned);
 	timer_init(&flow->timer);
+	spread_init_flow(&flow->spread);
 	shard->flows_in_use++;
 	note_shortage(shard);
 	return flow;
@@ -193,6 +194,7 @@ void flow_close(struct shard *shard, struct flow *flow)
 		shard->last_flow = NULL;
 	list_remove(&flow->touched);
 	list_remove(&flow->owned);
+	spread_leave(&shard->spread, &flow->spread);
 	wheel_disarm(&shard->wheel, &flow->timer);
 	cds_lfht_del(home(shard->rt, flow->hash), &flow->node);
 	count_add(&shard->counters, COUNT_FLOWS_CLOSED, 1);

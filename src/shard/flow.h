@@ -12,6 +12,7 @@
 #include "pollee.h"
 #include "splice.h"
 #include "splice_udp.h"
+#include "spread.h"
 #include "tcp.h"
 #include "wheel.h"
 
@@ -58,12 +59,13 @@ struct flow {
 	bool closed;  /* out of the table; the entry waits for its grace period */
 	bool adopted; /* the owner has taken it up: it is in its list and epoll */
 	bool in_epoll;
-	bool fresh;	     /* accepted, and neither published nor begun towards the guest */
-	bool passed_on;	     /* on its way to the owner of what has its key */
-	uint16_t queue;	     /* on which the guest last sent for it */
-	int fd;		     /* owned; -1: none */
-	uint32_t events;     /* EPOLL* reported since the last run */
-	uint64_t moved_us;   /* when it last changed its owner */
+	bool fresh;	   /* accepted, and neither published nor begun towards the guest */
+	bool passed_on;	   /* on its way to the owner of what has its key */
+	uint16_t queue;	   /* on which the guest last sent for it */
+	int fd;		   /* owned; -1: none */
+	uint32_t events;   /* EPOLL* reported since the last run */
+	uint64_t moved_us; /* when it last changed its owner */
+	struct spread_flow spread;
 	struct list touched; /* in shard->touched, again, waiting or time_wait */
 	struct list owned;   /* in shard->owned */
 	struct timer timer;

@@ -115,6 +115,15 @@ void shard_push_forwarded(struct shard *shard)
 	}
 }
 
+static bool run_tcp(struct shard *shard, struct flow *flow)
+{
+	bool room = tcp_run(shard, flow);
+
+	if (shard->spreads && !flow->closed && flow->tcp.state == TCPS_OPEN)
+		spread_note(&shard->spread, &flow->spread, flow->tcp.snd_una + flow->tcp.rcv_nxt);
+	return room;
+}
+
 bool shard_run_flow(struct shard *shard, struct flow *flow)
 {
 	bool room = true;
@@ -124,7 +133,7 @@ bool shard_run_flow(struct shard *shard, struct flow *flow)
 	else if (flow->key.proto == FLOW_SPLICE_UDP)
 		splice_udp_run(shard, flow);
 	else
-		room = flow->key.proto == FLOW_TCP ? tcp_run(shard, flow) : dgram_run(shard, flow);
+		room = flow->key.proto == FLOW_TCP ? run_tcp(shard, flow) : dgram_run(shard, flow);
 	if (room || flow->closed || !list_is_empty(&flow->touched))
 		return room;
 	/* Without a guest there is no room and nothing here makes some: then only the transport's
@@ -232,6 +241,18 @@ void shard_run_batch(struct shard *shard, struct batch *batch)
 		break;
 	case BATCH_DENY:
 		move_denied(shard, batch->flow);
+		break;
+	case BATCH_OFFER:
+		move_offered(shard, batch->flow, batch->hash, batch->from);
+		break;
+	case BATCH_DECLINE:
+		move_declined(shard, batch->flow);
+		break;
+	case BATCH_DRAIN:
+		move_drain(shard, batch->flow);
+		break;
+	case BATCH_DRAINED:
+		move_drained(shard, batch->flow);
 		break;
 	}
 	batch_done(batch);
@@ -365,6 +386,9 @@ static void turn(struct shard *shard, const struct epoll_event *events, int n_ev
 	splice_turn(shard);
 	for (unsigned int i = 0; i < shard->n_rings; i++)
 		shard_drain_ring(shard, i);
+	move_settle(shard);
+	if (shard->spreads)
+		spread_turn(shard);
 	run_timers(shard);
 	run_touched(shard);
 	flush(shard);
@@ -586,6 +610,7 @@ static void reset_all(struct runtime *rt)
 		shard_enter(shard);
 		for (unsigned int p = 0; p < shard->n_rings; p++)
 			shard_drain_ring(shard, p);
+		move_settle(shard);
 		reset_flows(shard);
 		shard_leave(shard);
 	}

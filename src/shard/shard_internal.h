@@ -36,11 +36,24 @@ struct wanted {
 	const struct flow *flow; /* NULL: a free place. Compared, never followed */
 	struct flow_key key;
 	struct frame *first, *last; /* each holds a reference to its slab */
+	uint16_t from;		    /* the shard that was asked */
+	bool offered;		    /* that shard would rather not have it */
+	bool here; /* then: it has come, and what others hand on is before what is kept */
 };
 
 /* At most so many at a time: the windows that they were promised must find room in the pool, half
  * of which is left; one flow's is a sixteenth at most. */
 #define WANTED 8
+
+/* A flow that this shard has offered to another, until none of its frames can come here any more.
+ */
+struct leaving {
+	const struct flow *flow; /* NULL: none. Compared, never followed */
+	unsigned int to;
+	uint64_t drain_until_us; /* the queues are to be read to their end, and so long; 0: not yet
+				  */
+	uint64_t frames_read;	 /* when that began */
+};
 
 struct shard {
 	/* Constant. */
@@ -53,6 +66,7 @@ struct shard {
 	struct pollee wake_pollee, timer_pollee;
 	unsigned int n_rings;
 	struct ring *rings;	 /* by producer */
+	bool spreads;		 /* busy flows may be offered: the queue follows the owner */
 	struct flow_table table; /* home of the keys whose hash says so; any thread looks up */
 
 	/* Shared, each with its writers. */
@@ -96,6 +110,11 @@ struct shard {
 	struct stranger strangers[STRANGERS]; /* by hash */
 	struct wanted wanted[WANTED];
 	unsigned int n_wanted;
+	struct leaving leaving;
+	struct spread spread;
+	/* The number of busy flows in a period, behind that period's number: relaxed, for other
+	 * shards; a hint. */
+	_Atomic uint64_t busy_shown;
 	struct batch forward[MAX_SHARDS]; /* frames of the present batch whose flows others own */
 	struct log_limit flows_limit, fd_limit, pool_limit, ping_limit;
 	struct counters counters;
@@ -193,6 +212,15 @@ bool move_keeps(struct shard *shard, struct frame *frame);
 void move_take(struct shard *shard, struct flow *flow);
 void move_answer(struct shard *shard, struct flow *flow, uint32_t hash, unsigned int to);
 void move_denied(struct shard *shard, const struct flow *flow);
+/* Offers a flow that this shard owns to another; spread_done() tells the end. False: it cannot move
+ * now. No batch is under way. */
+bool move_offer(struct shard *shard, struct flow *flow, unsigned int to);
+void move_offered(struct shard *shard, const struct flow *flow, uint32_t hash, unsigned int from);
+void move_declined(struct shard *shard, const struct flow *flow);
+void move_drain(struct shard *shard, const struct flow *flow);
+void move_drained(struct shard *shard, const struct flow *flow);
+/* Once a turn, behind the rings: reads this shard's queues to their end if that was asked for. */
+void move_settle(struct shard *shard);
 
 /* conn.c: a TCP segment; finds its flow or begins one. */
 void conn_frame(struct shard *shard, struct frame *frame);

@@ -108,6 +108,9 @@ int shard_new(struct shard **out, struct runtime *rt, unsigned int id, struct tx
 	pthread_mutex_init(&shard->inside, &attr);
 	pthread_mutexattr_destroy(&attr);
 	init_lists(shard);
+	spread_init(&shard->spread);
+	/* A vhost-user guest chooses the queue by itself. */
+	shard->spreads = rt->config->mode == MODE_NAMESPACE && !rt->n_readers && rt->n_shards > 1;
 	wheel_init(&shard->wheel, shard->now_us);
 	shard->peek_off[IP4] = !rt->config->no_peek_off && probe_peek_off(AF_INET);
 	shard->peek_off[IP6] = !rt->config->no_peek_off && probe_peek_off(AF_INET6);

@@ -2,32 +2,34 @@
 # SPDX-License-Identifier: Apache-2.0
 # labels: net
 # timeout: 300
-"""Load is spread over the shards, whatever the ports of the connections: buckets move, and nothing is lost by it."""
+"""Load is spread over the shards, whatever the ports of the connections: buckets or flows move, and nothing is lost by it."""
 import hashlib
 import os
 import subprocess
 import sys
 import threading
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from joined import Joined, start
 from netns import FAR4, GW4, HOST4
 from nsguest import NsGuest
-from suite import Options, Skip, main, test, wait_for
+from suite import Options, Skip, main, rows, test, wait_for
 from topology import parse_counters
 
 SHARDS = 4
 UPLOADS = 4
+STREAMS = 16
 BLOCK = bytes(range(256)) * 256
 MUCH = 1 << 20  # bytes by which a shard shows that it is at work
 
 
-class Upload:
-    """Blocks go from the guest to the remote host until told to stop; then both ends compare what went through."""
+class Stream:
+    """Blocks go from one end to the other until told to stop; then both compare what went through."""
 
-    def __init__(self, client, peer):
-        self.client, self.peer = client, peer
-        for sock in (self.client, self.peer):
+    def __init__(self, sender, receiver):
+        self.sender, self.receiver = sender, receiver
+        for sock in (self.sender, self.receiver):
             sock.settimeout(30)
         self.sent, self.received = hashlib.sha256(), hashlib.sha256()
         self.stop = threading.Event()
@@ -39,14 +41,14 @@ class Upload:
         n = 0
         while not self.stop.is_set():
             block = n.to_bytes(8, "big") + BLOCK
-            self.client.sendall(block)
+            self.sender.sendall(block)
             self.sent.update(block)
             n += 1
-        self.client.shutdown(1)
+        self.sender.shutdown(1)
 
     def _receive(self):
         while True:
-            data = self.peer.recv(1 << 16)
+            data = self.receiver.recv(1 << 16)
             if not data:
                 break
             self.received.update(data)
@@ -55,15 +57,14 @@ class Upload:
         self.stop.set()
         for thread in self.threads:
             thread.join()
-        self.client.close()
-        self.peer.close()
+        self.sender.close()
+        self.receiver.close()
         assert self.sent.digest() == self.received.digest(), "what arrived is not what was sent"
 
 
 def columns(daemon):
-    """{counter: {thread: value}} of the latest table."""
-    daemon.counters()
-    return parse_counters(daemon.log())
+    """{counter: {thread: value}}."""
+    return parse_counters("counters:\n" + daemon.counters_table())
 
 
 def by_shard(daemon, counter):
@@ -71,10 +72,10 @@ def by_shard(daemon, counter):
     return [row.get("shard%d" % i, 0) for i in range(SHARDS)]
 
 
-def uploads_on_one_shard(guest_ns, server, daemon):
-    """As many connections as it takes for one shard to have UPLOADS of them; those."""
+def pairs_on_one_shard(guest_ns, server, daemon, n):
+    """As many connections as it takes for one shard to have n of them; those."""
     spread = [[] for _ in range(SHARDS)]
-    while max(map(len, spread)) < UPLOADS:
+    while max(map(len, spread)) < n:
         before = by_shard(daemon, "flows-opened")
         client = guest_ns.tcp_client(*server.getsockname())
         pair = client, server.accept()[0]
@@ -87,9 +88,24 @@ def uploads_on_one_shard(guest_ns, server, daemon):
     return chosen
 
 
-def at_work(daemon, last):
-    """How many shards have given bytes to sockets since the last call."""
-    now = by_shard(daemon, "tcp-rx-bytes")
+def one_on_each_of_two_shards(guest, server):
+    """A connection of each; others are closed."""
+    found = {}
+    while len(found) < 2:
+        before = by_shard(guest.daemon, "flows-opened")
+        client = guest.ns.tcp_client(*server.getsockname())
+        pair = client, server.accept()[0]
+        after = by_shard(guest.daemon, "flows-opened")
+        shard = [a - b for a, b in zip(after, before)].index(1)
+        for sock in found.get(shard, ()):
+            sock.close()
+        found[shard] = pair
+    return found.values()
+
+
+def at_work(daemon, last, counter="tcp-rx-bytes"):
+    """How many shards have given bytes to sockets, or taken some, since the last call."""
+    now = by_shard(daemon, counter)
     n = sum(a - b > MUCH for a, b in zip(now, last))
     last[:] = now
     return n
@@ -98,7 +114,7 @@ def at_work(daemon, last):
 def load_is_spread(case, guest_ns, daemon):
     server = case.net.remote.tcp_server(FAR4)
     server.settimeout(10)
-    uploads = [Upload(*pair) for pair in uploads_on_one_shard(guest_ns, server, daemon)]
+    uploads = [Stream(*pair) for pair in pairs_on_one_shard(guest_ns, server, daemon, UPLOADS)]
     last = by_shard(daemon, "tcp-rx-bytes")
     try:
         wait_for(lambda: at_work(daemon, last) >= 2, "two shards are at work", 60)
@@ -122,6 +138,45 @@ def four_uploads_of_a_machine_load_two_shards_whatever_their_ports(case):
 def four_uploads_of_a_namespace_with_one_queue_load_two_shards_whatever_their_ports(case):
     guest = NsGuest(case, "--shards", SHARDS, "--queues", 1)
     load_is_spread(case, guest.ns, guest.daemon)
+
+
+@rows(("sixteen uploads that begin on one queue of a namespace spread over the shards, in order", "tcp-rx-bytes", 1),
+      ("sixteen downloads that begin on one queue of a namespace spread over the shards, in order", "tcp-tx-bytes", -1))
+def _(case, counter, way):
+    guest = NsGuest(case, "--shards", SHARDS)
+    server = case.net.remote.tcp_server(FAR4)
+    server.settimeout(10)
+    streams = [Stream(*pair[::way]) for pair in pairs_on_one_shard(guest.ns, server, guest.daemon, STREAMS)]
+    last = by_shard(guest.daemon, counter)
+    try:
+        wait_for(lambda: at_work(guest.daemon, last, counter) == SHARDS, "all shards are at work", 60)
+    finally:
+        for stream in streams:
+            stream.end()
+    counters = guest.counters()
+    assert counters["flows-spread"] >= SHARDS - 1, counters
+    assert counters["flows-moved"] == counters["flows-spread"], counters  # each queue has followed
+    for name in "drop-tcp-in-window", "drop-tcp-unsacked", "drop-ring-full":
+        assert not counters.get(name), "%s: %s" % (name, counters)
+    # The guest's kernel may change its mind between two queues; a thread without a processor lets it send again.
+    assert counters.get("tcp-out-of-order", 0) <= counters["frames-own"] / 1000, counters
+
+
+@test
+def connections_that_a_namespace_has_spread_evenly_stay(case):
+    guest = NsGuest(case, "--shards", 2)
+    server = case.net.remote.tcp_server(FAR4)
+    server.settimeout(10)
+    streams = [Stream(*pair) for pair in one_on_each_of_two_shards(guest, server)]
+    last = by_shard(guest.daemon, "tcp-rx-bytes")
+    try:
+        for _ in range(5):  # of what would move a flow within half a second
+            time.sleep(1)
+            assert at_work(guest.daemon, last) == 2
+    finally:
+        for stream in streams:
+            stream.end()
+    assert not guest.counters().get("flows-moved")
 
 
 @test

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Two shards with their threads, each the reader of its own queue, and a guest whose flow changes
- * the queue: it is handed on, moves, and nothing is lost, repeated or overtaken. The host's side is
- * a real socket on loopback.
+ * the queue, or whose device has the queue follow the shard that writes: the flow is handed on,
+ * moves, and nothing is lost, repeated or overtaken. The host's side is a real socket on loopback.
  *
  * links: tap
  */
@@ -27,6 +27,8 @@
 #define SHARDS	     2
 #define QUEUE_FRAMES 256
 #define SEGMENT	     100
+#define FOLLOWING    SHARDS /* as a queue: that of the shard that wrote last */
+#define READ_FRAMES  8	    /* with one read, so that older frames wait on a queue */
 
 /* Frames that wait on a queue; the slab is the source's. */
 struct queue {
@@ -37,6 +39,7 @@ struct queue {
 	unsigned int n;
 	unsigned int index;
 	struct runtime *rt;
+	bool offer; /* the flow of the next frame is offered to the other shard */
 };
 
 struct read_slab {
@@ -53,6 +56,7 @@ struct guest {
 	uint32_t acked;
 	bool open;
 	uint16_t port;
+	unsigned int queue; /* of the shard that wrote last */
 };
 
 struct world {
@@ -67,9 +71,10 @@ struct world {
 	int listen_fd, peer_fd;
 };
 
-static void guest_frame(struct world *w, const struct tcp_header *h)
+static void guest_frame(struct world *w, const struct guest_tx *tx, const struct tcp_header *h)
 {
 	pthread_mutex_lock(&w->guest.lock);
+	w->guest.queue = (unsigned int)(tx - w->txs);
 	if (h->flags & TCP_SYN) {
 		w->guest.peer_seq = h->seq + 1;
 		w->guest.open = true;
@@ -84,18 +89,38 @@ static void release(struct slab *slab)
 	free(slab->owner);
 }
 
+/* Offers the flow of a frame to the other shard. */
+static void offer(struct shard *shard, const struct frame *frame)
+{
+	struct flow *flow = flow_find(shard->rt, &frame->key, frame->hash);
+
+	assert_non_null(flow);
+	assert_true(move_offer(shard, flow, !shard->id));
+}
+
+/* Frames that were read go; the others come to the front. */
+static void shift(struct queue *q, unsigned int n)
+{
+	q->n -= n;
+	memmove(q->bytes, q->bytes + n, q->n * sizeof(q->bytes[0]));
+	memmove(q->len, q->len + n, q->n * sizeof(q->len[0]));
+}
+
 static bool read_queue(struct shard_source *source, struct shard *shard)
 {
 	struct queue *q = (struct queue *)(void *)source;
 	struct read_slab *rs = calloc(1, sizeof(*rs));
 	struct batch batch = { .slab = &rs->slab };
+	unsigned int n_frames;
+	bool more, with_offer;
 	eventfd_t n;
 
 	role_is_shard();
 	rs->slab = (struct slab){ .refs = 1, .release = release, .owner = rs };
 	pthread_mutex_lock(&q->lock);
 	eventfd_read(source->fd, &n);
-	for (unsigned int i = 0; i < q->n; i++) {
+	n_frames = q->n < READ_FRAMES ? q->n : READ_FRAMES;
+	for (unsigned int i = 0; i < n_frames; i++) {
 		memcpy(rs->bytes[i], q->bytes[i], q->len[i]);
 		if (frame_parse(&rs->frames[i], rs->bytes[i], q->len[i],
 				(struct frame_offload){ .csum_unchecked = true },
@@ -104,10 +129,34 @@ static bool read_queue(struct shard_source *source, struct shard *shard)
 			batch_add(&batch, &rs->frames[i]);
 		}
 	}
-	q->n = 0;
+	shift(q, n_frames);
+	more = q->n > 0;
+	if (more)
+		eventfd_write(source->fd, 1);
+	with_offer = q->offer && batch.n_frames;
+	q->offer = q->offer && !with_offer;
 	pthread_mutex_unlock(&q->lock);
+	if (with_offer)
+		offer(shard, batch.first);
 	shard_run_batch(shard, &batch);
-	return false;
+	return more;
+}
+
+/* Locks a queue that has room; for FOLLOWING, that of the shard that wrote last, which must not
+ * change before the frame is in it. */
+static struct queue *lock_queue(struct world *w, unsigned int queue)
+{
+	for (;; sched_yield()) {
+		struct queue *q;
+
+		pthread_mutex_lock(&w->guest.lock);
+		q = &w->queues[queue == FOLLOWING ? w->guest.queue : queue];
+		pthread_mutex_lock(&q->lock);
+		if (q->n < QUEUE_FRAMES)
+			return q;
+		pthread_mutex_unlock(&q->lock);
+		pthread_mutex_unlock(&w->guest.lock);
+	}
 }
 
 /* The guest sends one segment on a queue. */
@@ -115,7 +164,7 @@ static void guest_sends(struct world *w, unsigned int queue, uint8_t flags, cons
 			size_t len)
 {
 	static const uint8_t guest4[] = { 10, 0, 0, 2 }, host4[] = { 10, 0, 0, 1 };
-	struct queue *q = &w->queues[queue];
+	struct queue *q = lock_queue(w, queue);
 	struct l3 l3 = { .src_mac = { { 2, 0, 0, 0, 0, 1 } },
 			 .src = ip4_addr_of(guest4),
 			 .dst = ip4_addr_of(host4),
@@ -129,13 +178,6 @@ static void guest_sends(struct world *w, unsigned int queue, uint8_t flags, cons
 				.window = 60000 };
 	uint8_t *p;
 
-	for (;;) {
-		pthread_mutex_lock(&q->lock);
-		if (q->n < QUEUE_FRAMES)
-			break;
-		pthread_mutex_unlock(&q->lock);
-		sched_yield();
-	}
 	p = q->bytes[q->n];
 	l3_write(p, &l3, TCP_HEADER_LEN + len);
 	tcp_header_encode(p + 34, &h);
@@ -143,6 +185,7 @@ static void guest_sends(struct world *w, unsigned int queue, uint8_t flags, cons
 		memcpy(p + 54, data, len);
 	q->len[q->n++] = 54 + len;
 	pthread_mutex_unlock(&q->lock);
+	pthread_mutex_unlock(&w->guest.lock);
 	w->guest.seq += (uint32_t)len + (flags & TCP_SYN ? 1 : 0);
 	eventfd_write(q->source.fd, 1);
 }
@@ -314,6 +357,71 @@ static void fewer_than_eight_frames_move_nothing(void **state)
 	assert_int_equal(moves(w), 0);
 }
 
+static uint64_t count(const struct world *w, enum counter id)
+{
+	return counter_get(shard_counters(w->rt.shards[0]), id) +
+	       counter_get(shard_counters(w->rt.shards[1]), id);
+}
+
+static unsigned int queue_now(struct world *w)
+{
+	unsigned int queue;
+
+	pthread_mutex_lock(&w->guest.lock);
+	queue = w->guest.queue;
+	pthread_mutex_unlock(&w->guest.lock);
+	return queue;
+}
+
+/* Once the connection is open. */
+static void offer_from(struct world *w, unsigned int queue)
+{
+	await_ack(w, w->guest.seq);
+	pthread_mutex_lock(&w->queues[queue].lock);
+	w->queues[queue].offer = true;
+	pthread_mutex_unlock(&w->queues[queue].lock);
+}
+
+static void the_queue_of_an_offered_flow_follows_in_order(void **state)
+{
+	struct world *w = *state;
+	uint32_t n;
+
+	open_connection(w);
+	for (n = 0; n < 100; n++)
+		send_number(w, FOLLOWING, n);
+	offer_from(w, 0);
+	/* Until it has moved, and then some: frames wait on the old queue when the new one has some
+	 * already. */
+	while (queue_now(w) == 0)
+		send_number(w, FOLLOWING, n++);
+	for (unsigned int i = 0; i < 300; i++)
+		send_number(w, FOLLOWING, n++);
+	await_ack(w, w->guest.seq);
+	check_stream(w, n);
+	assert_int_equal(count(w, COUNT_FLOWS_SPREAD), 1);
+	assert_int_equal(moves(w), 1);
+	assert_int_equal(count(w, COUNT_TCP_OUT_OF_ORDER), 0);
+	assert_int_equal(count(w, COUNT_TCP_DUP_RX), 0);
+}
+
+/* The queue of a flow that the kernel has no room to remember goes by a hash. */
+static void an_offered_flow_whose_queue_stays_is_handed_on(void **state)
+{
+	struct world *w = *state;
+	uint32_t n = 0;
+
+	open_connection(w);
+	send_number(w, 0, n++);
+	offer_from(w, 0);
+	while (count(w, COUNT_FLOWS_SPREAD) == 0 || n < 300)
+		send_number(w, 0, n++);
+	await_ack(w, w->guest.seq);
+	check_stream(w, n);
+	assert_in_range(moves(w), 1, 2); /* it may follow its frames back, after a second */
+	assert_int_equal(count(w, COUNT_TCP_OUT_OF_ORDER), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -325,6 +433,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_flow_does_not_move_to_and_fro, setup, teardown),
 		cmocka_unit_test_setup_teardown(fewer_than_eight_frames_move_nothing, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(the_queue_of_an_offered_flow_follows_in_order,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(an_offered_flow_whose_queue_stays_is_handed_on,
+						setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

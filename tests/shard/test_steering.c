@@ -98,8 +98,9 @@ static void note_call(struct guest_flow *flow, const struct tcp_header *h)
 	flow->peer_seq = h->seq + 1;
 }
 
-static void guest_frame(struct world *w, const struct tcp_header *h)
+static void guest_frame(struct world *w, const struct guest_tx *tx, const struct tcp_header *h)
 {
+	(void)tx;
 	pthread_mutex_lock(&w->lock);
 	for (unsigned int i = 0; i < FLOWS; i++) {
 		struct guest_flow *flow = &w->flows[i];

@@ -15,8 +15,9 @@ struct guest_tx {
 	uint8_t room[FRAME_MAX];
 };
 
-/* What the test makes of a TCP header to the guest; called by the shards' threads. */
-static void guest_frame(struct world *world, const struct tcp_header *h);
+/* What the test makes of a TCP header to the guest, by the shard with tx; called by the shards'
+ * threads. */
+static void guest_frame(struct world *world, const struct guest_tx *tx, const struct tcp_header *h);
 
 static uint8_t *frame_begin(struct tx *tx, uint16_t queue, size_t size)
 {
@@ -26,14 +27,15 @@ static uint8_t *frame_begin(struct tx *tx, uint16_t queue, size_t size)
 
 static void frame_commit(struct tx *tx, size_t len, const struct tx_offload *offload)
 {
-	const uint8_t *frame = ((struct guest_tx *)(void *)tx)->room, *t = frame + 34;
+	const struct guest_tx *guest = (struct guest_tx *)(void *)tx;
+	const uint8_t *frame = guest->room, *t = frame + 34;
 	struct tcp_header h;
 
 	(void)offload;
 	if (frame[23] != IPPROTO_TCP || len < 54)
 		return;
 	tcp_header_decode(t, (size_t)(t[12] >> 4) * 4, &h);
-	guest_frame(((struct guest_tx *)(void *)tx)->world, &h);
+	guest_frame(guest->world, guest, &h);
 }
 
 static bool burst_begin(struct tx *tx, struct tx_burst *burst, uint16_t queue, size_t hdr_len,
@@ -81,4 +83,3 @@ enum drop control_post_frame(struct control *control, const struct frame *frame)
 	(void)control, (void)frame;
 	return DROP_NONE;
 }
-
