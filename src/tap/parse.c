@@ -10,6 +10,7 @@
 #include "taploom/frame_fields.h"
 
 #include <net/ethernet.h>
+#include <netinet/ip6.h>
 
 #define IP4_HEADER_MIN 20
 #define IP4_FLAG_DF    0x4000
@@ -104,17 +105,44 @@ static enum drop parse_ip4(struct frame *frame)
 typedef enum drop (*ip6_step)(const uint8_t *header, uint32_t left, struct ip6_chain *chain,
 			      bool *done);
 
+static enum drop step_header(const uint8_t *header, uint32_t left, struct ip6_chain *chain)
+{
+	uint32_t len = (header[1] + 1u) * IP6_EXT_UNIT;
+
+	if (len > left)
+		return DROP_SHORT;
+	chain->proto = header[0];
+	chain->l4_off += len;
+	return DROP_NONE;
+}
+
+/* RFC 8200 4.2: the highest bits of an option's type say whether one that is not known may be
+ * passed over. None of those that may not is known here. */
+static bool options_may_pass(const uint8_t *at, const uint8_t *end)
+{
+	while (at < end) {
+		if (*at & 0xc0)
+			return false;
+		if (*at == IP6OPT_PAD1) {
+			at++;
+			continue;
+		}
+		if (end - at < 2 || end - at < 2 + at[1])
+			return false;
+		at += 2 + at[1];
+	}
+	return true;
+}
+
 static enum drop step_options(const uint8_t *header, uint32_t left, struct ip6_chain *chain,
 			      bool *done)
 {
 	uint32_t len = (header[1] + 1u) * IP6_EXT_UNIT;
 
 	(void)done;
-	if (len > left)
-		return DROP_SHORT;
-	chain->proto = header[0];
-	chain->l4_off += len;
-	return DROP_NONE;
+	if (len <= left && !options_may_pass(header + 2, header + len))
+		return DROP_IP_OPTION;
+	return step_header(header, left, chain);
 }
 
 /* RFC 8200 4.4: one with segments left is for a router on the way, which this is not. */
@@ -123,7 +151,8 @@ static enum drop step_routing(const uint8_t *header, uint32_t left, struct ip6_c
 {
 	if (header[3])
 		return DROP_IP_OPTION;
-	return step_options(header, left, chain, done);
+	(void)done;
+	return step_header(header, left, chain);
 }
 
 static enum drop step_fragment(const uint8_t *header, uint32_t left, struct ip6_chain *chain,
