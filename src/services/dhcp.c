@@ -161,9 +161,11 @@ static enum drop offer(const struct exchange *x, uint8_t type)
 	return DROP_NONE;
 }
 
+/* RFC 4039 3.1: who asks for it gets the lease at once; there is one server and one address. */
 static enum drop answer_discover(const struct exchange *x)
 {
-	return offer(x, DHCP_OFFER);
+	x->reply->rapid_commit = x->query->rapid_commit;
+	return offer(x, x->query->rapid_commit ? DHCP_ACK : DHCP_OFFER);
 }
 
 static bool other_server(const struct exchange *x)

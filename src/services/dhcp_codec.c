@@ -25,6 +25,7 @@ enum option_code {
 	OPT_T1 = 58,
 	OPT_T2 = 59,
 	OPT_CLIENT_ID = 61,
+	OPT_RAPID_COMMIT = 80,
 	OPT_FQDN = 81,
 	OPT_SEARCH = 119,
 	OPT_ROUTES = 121,
@@ -74,6 +75,12 @@ static void take_fqdn(struct dhcp_query *query, const struct dhcp_bytes *value)
 	query->fqdn_flags = value->b[0];
 }
 
+static void take_rapid_commit(struct dhcp_query *query, const struct dhcp_bytes *value)
+{
+	(void)value;
+	query->rapid_commit = true;
+}
+
 /* It was acted on while the options were gathered. */
 static void take_overload(struct dhcp_query *query, const struct dhcp_bytes *value)
 {
@@ -81,7 +88,7 @@ static void take_overload(struct dhcp_query *query, const struct dhcp_bytes *val
 	(void)value;
 }
 
-enum slot { SLOT_TYPE, SLOT_OVERLOAD, SLOT_OTHERS, SLOTS = SLOT_OTHERS + 7 };
+enum slot { SLOT_TYPE, SLOT_OVERLOAD, SLOT_OTHERS, SLOTS = SLOT_OTHERS + 8 };
 
 static const struct query_option {
 	uint8_t code;
@@ -98,6 +105,7 @@ static const struct query_option {
 	{ OPT_MAX_SIZE, 2, 2, take_max_size },
 	{ OPT_CLIENT_ID, 2, 255, take_client_id },
 	{ OPT_FQDN, 3, 255, take_fqdn },
+	{ OPT_RAPID_COMMIT, 0, 0, take_rapid_commit },
 };
 
 struct gathered {
@@ -428,6 +436,15 @@ static void put_asked(struct bytes_out *out, const struct dhcp_reply *reply)
 	}
 }
 
+/* The one option without a value; one byte of room is left for the end option. */
+static void put_rapid_commit(struct bytes_out *out, const struct dhcp_reply *reply)
+{
+	if (!reply->rapid_commit || out->end - out->at < 3)
+		return;
+	out_u8(out, OPT_RAPID_COMMIT);
+	out_u8(out, 0);
+}
+
 static void put_options(struct bytes_out *out, const struct dhcp_reply *reply)
 {
 	if (reply->type == DHCP_BOOTP) {
@@ -436,6 +453,7 @@ static void put_options(struct bytes_out *out, const struct dhcp_reply *reply)
 		put_options_for(out, IN_NAK, reply);
 	} else {
 		put_options_for(out, IN_DHCP, reply);
+		put_rapid_commit(out, reply);
 		if (reply->router_off_link)
 			put_unasked(out, IF_OFF_LINK, reply);
 		if (reply->params)

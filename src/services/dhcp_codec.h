@@ -66,6 +66,7 @@ struct dhcp_query {
 	struct dhcp_bytes client_id; /* at least 2 bytes, or none */
 	bool has_fqdn;
 	uint8_t fqdn_flags; /* DHCP_FQDN_* */
+	bool rapid_commit;  /* RFC 4039 */
 };
 
 /* A server's message. Options whose value is unset, zero, NULL or empty are left out. */
@@ -91,6 +92,7 @@ struct dhcp_reply {
 	const char *fqdn;
 	uint8_t fqdn_flags;
 	uint16_t mtu;
+	bool rapid_commit;
 };
 
 /*

@@ -235,6 +235,15 @@ def the_maximum_message_size_is_kept(case):
 
 
 @test
+def a_rapid_commit_gets_an_acknowledgement_at_once(case):
+    guest = joined(case)
+    ack = ask(guest, DISCOVER, options=option(80) + ALL)
+    assert ack.kind == ACK and ack.yiaddr == HOST4 and ack.options.get(80) == b""
+    assert 80 not in ask(guest, DISCOVER, options=ALL).options
+    assert ask(guest, DISCOVER, options=option(80, b"x")).kind == OFFER  # of a wrong length
+
+
+@test
 def pad_options_are_skipped(case):
     assert ask(joined(case), DISCOVER, options=b"\0\0\0" + ALL).kind == OFFER
 
