@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-# labels: net
+# labels: net tsan
 # timeout: 300
 """
 Connections by vhost-user whose servers don't read, beside one that runs: no descriptor of the guest is kept for them,
