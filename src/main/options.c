@@ -324,7 +324,7 @@ static bool check_ports(const struct parse *p, struct config *config)
 		if (*mode == PORTS_UNSET)
 			ports_parse(rules, ns ? "auto" : "none", p->options.ephemeral, NULL, 0);
 		if (off)
-			*mode = PORTS_NONE;
+			*rules = (struct port_rules){ .mode = PORTS_NONE };
 		if (!check_places(config, directions[i].name, rules, directions[i].into_ns))
 			return false;
 	}

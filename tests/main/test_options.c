@@ -339,6 +339,16 @@ static void a_command_keeps_its_own_options(void **state)
 	assert_int_equal(config.tcp_in.mode, PORTS_AUTO);
 }
 
+static void a_protocol_that_is_off_follows_no_ports(void **state)
+{
+	(void)state;
+	accept_line("pasta --no-tcp -T auto");
+	assert_int_equal(config.tcp_in.mode, PORTS_NONE);
+	assert_int_equal(config.tcp_in.n_maps, 0);
+	assert_int_equal(config.tcp_out.n_maps, 0);
+	assert_int_equal(config.udp_in.n_maps, 1);
+}
+
 static void a_number_alone_is_a_process(void **state)
 {
 	(void)state;
@@ -531,6 +541,7 @@ int main(void)
 		cmocka_unit_test(minus_c_has_two_meanings),
 		cmocka_unit_test(rootlesskit_is_understood),
 		cmocka_unit_test(a_command_keeps_its_own_options),
+		cmocka_unit_test(a_protocol_that_is_off_follows_no_ports),
 		cmocka_unit_test(a_number_alone_is_a_process),
 		cmocka_unit_test(a_number_with_arguments_is_a_command),
 		cmocka_unit_test(a_name_is_one_of_ip_netns),
