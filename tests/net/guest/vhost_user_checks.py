@@ -44,6 +44,7 @@ MATRIX = cross() | {
     "as-many-pairs-as-shards": (4, 4, ""),
     "no-events-no-indirect": (1, 2, "event_idx=off,indirect_desc=off"),
     "packed-no-events": (2, 1, "packed=on,event_idx=off"),
+    "packed-no-indirect": (2, 2, "packed=on,indirect_desc=off"),
     "long-rings": (2, 2, "rx_queue_size=1024,tx_queue_size=1024"),
 }
 
