@@ -6,7 +6,7 @@ import socket
 import subprocess
 
 import netns
-from suite import Daemon, wait_for
+from suite import Daemon, Options, wait_for
 
 
 def ended(pid):
@@ -55,10 +55,10 @@ class NsGuest:
     A namespace and the daemon that serves it.
 
     The daemon runs in the foreground in the host's namespace; .ns is the guest's, configured when
-    the constructor returns.
+    the constructor returns. refuse: rules of tests/tools/refuse, for an older kernel's sake.
     """
 
-    def __init__(self, case, *options, name="pasta", auto=False, runas="0", by_process=False):
+    def __init__(self, case, *options, name="pasta", auto=False, runas="0", by_process=False, refuse=()):
         self.case = case
         self.ns = netns.Namespace("g")
         case.cleanups.append(self.ns.delete)
@@ -66,12 +66,18 @@ class NsGuest:
         self.ns.sysctl("net.ipv6.conf.default.accept_dad", 0)
         none = () if auto else tuple(word for flag in "tuTU" if "-" + flag not in options for word in ("-" + flag, "none"))
         self.pid_file = case.path("pasta%d.pid" % len(case.daemons))
-        self.daemon = Daemon(case, (case.program(name), "-f", "--config-net", *map(str, options), *none, "--runas", runas,
+        self.daemon = Daemon(case, self._refusing(refuse) + (case.program(name), "-f", "--config-net", *map(str, options), *none, "--runas", runas,
                                     "-P", self.pid_file) + (self._process() if by_process else
                                                              ("--netns", "/run/netns/" + self.ns.name)))
         case.daemons.append(self.daemon)
         wait_for(lambda: self._ready() or not self.daemon.running(), "the PID file is filled", 20)
         assert self.daemon.running(), "it did not start:\n" + self.daemon.log()
+
+    @staticmethod
+    def _refusing(rules):
+        """What has the daemon run as on a kernel that refuses some calls: see tests/tools/refuse.c."""
+        beside = os.path.join(os.path.dirname(os.path.realpath(Options.taploom)), "tests/tools/refuse")
+        return (beside, *rules, "--") if rules else ()
 
     def _process(self):
         """The namespace by a process in it: the mounts of others are no news then."""
