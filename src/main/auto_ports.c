@@ -170,7 +170,8 @@ static void look_side(struct auto_ports *ports, struct side *side, const struct 
 	const struct port_rules *rules = side->rules;
 
 	memset(forwarded, 0, sizeof(*forwarded));
-	for (struct place *place = side->places; place < side->places + side->n_places; place++) {
+	for (unsigned int n = 0; n < side->n_places; n++) {
+		struct place *place = &side->places[n];
 		struct port_set wanted = { 0 };
 
 		for (unsigned int i = 0; i < rules->n_maps; i++)
