@@ -20,7 +20,7 @@
 #define BINS_MAX (1 << 16)
 #define GAP_NS	 (50 * 1000 * 1000LL)
 #define LISTENER UINT32_MAX
-#define DRAIN_NS (5 * NS_PER_S) /* how long a receiver waits for what is under way */
+#define DRAIN_NS (20 * NS_PER_S) /* how long a receiver waits for what is under way */
 #define START_NS (10 * NS_PER_S)
 #define CHECKED	 16 /* bytes */
 
