@@ -281,8 +281,9 @@ static void take_fin(struct tcp *tcp)
 {
 	tcp->rcv_nxt++;
 	tcp->fin_ahead = false;
-	if (tcp_is(tcp,
-		   TCPB_FIN_SENT)) /* the guest closes second, or both at once: the wait is ours */
+	/* The guest closes second, or both at once: the wait is ours. Of a FIN that is to be
+	 * repeated only the number tells. */
+	if (tcp_is(tcp, TCPB_HOST_EOF) && SEQ_GT(tcp->snd_nxt, tcp->fin_seq))
 		tcp->bits |= TCPB_TIME_WAIT;
 	tcp->bits |= TCPB_GUEST_FIN | TCPB_FIN_HELD;
 	if (SEQ_LT(tcp->rcv_adv, tcp->rcv_nxt))
