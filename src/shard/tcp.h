@@ -101,7 +101,8 @@ struct tcp {
 	uint32_t snd_wnd_max; /* the largest seen: for silly windows */
 	uint32_t snd_wl1, snd_wl2;
 	uint32_t fin_seq;
-	uint32_t cwnd; /* bytes; limits at first and after loss, UINT32_MAX: no limit */
+	uint32_t cwnd;	   /* bytes; at most twice snd_wnd_max */
+	uint32_t ssthresh; /* what it was after the last loss; 0: there was none */
 	uint32_t recovery_end;
 	uint32_t tx_urgent;
 	uint32_t run_len; /* bytes that the last run found in the socket: the next asks for as many

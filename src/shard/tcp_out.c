@@ -383,13 +383,13 @@ static bool send_lost(struct shard *shard, struct flow *flow)
 	return true;
 }
 
-/* Bytes that the guest's window and our own, after a loss, let go now. */
+/* Bytes that the guest's window and our own let go now. */
 static uint32_t may_send(const struct tcp *tcp, bool begun)
 {
 	uint32_t edge = tcp->snd_una + tcp->snd_wnd;
 	uint32_t room = SEQ_GT(edge, tcp->snd_nxt) ? edge - tcp->snd_nxt : 0;
 
-	if (tcp->cwnd != UINT32_MAX) {
+	if (tcp->snd_nxt - tcp->snd_una + room > tcp->cwnd) {
 		uint32_t flight = runs_in_flight(tcp);
 		uint32_t left = tcp->cwnd > flight ? tcp->cwnd - flight : 0;
 

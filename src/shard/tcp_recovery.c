@@ -3,11 +3,12 @@
  * Loss recovery towards the guest: a scoreboard of runs, RACK and tail-loss probes (RFC 8985), the
  * retransmission time-out (RFC 6298), and Eifel detection by timestamps (RFC 3522). The link ends
  * in the same machine: what is lost there was thrown away by a full queue, so that the congestion
- * window only comes into being with a loss and is forgotten once it no longer limits. At first it
- * grows from RFC 6928's, so that a slow guest's round trip is known before all its window is in
- * flight.
+ * window grows fast, and slowly only where that queue is long. It begins with RFC 6928's, so that a
+ * slow guest's round trip is known before all its window is in flight.
  */
 #include "tcp_internal.h"
+
+#define QUEUE_LONG_US 4000u /* a local link has no such round trip unless much waits there */
 
 static uint32_t max_u32(uint32_t a, uint32_t b)
 {
@@ -338,7 +339,7 @@ static void enter_recovery(struct tcp *tcp)
 	tcp->recovery_end = tcp->snd_nxt;
 	tcp->retrans_ts = 0;
 	/* A queue on the way was full: somewhat less than what was in it does not fill it again. */
-	tcp->cwnd = max_u32(flight / 10 * 7, 16u * tcp->mss);
+	tcp->cwnd = tcp->ssthresh = max_u32(flight / 10 * 7, 16u * tcp->mss);
 }
 
 /* RFC 8985 6.2 step 5. Returns the microseconds after which to look again, 0: nothing waits. */
@@ -403,25 +404,36 @@ static void undo(struct shard *shard, struct tcp *tcp)
 }
 
 /*
- * Whether a guest takes what it is sent so slowly that the round trip, which grows with the window,
- * could double beyond the time-out before it is known.
+ * How much the window grows with an acknowledgement. Where a loss was that of a long queue, it will
+ * be full again: a window that doubled would lose as much as the queue holds each time. A
+ * sixty-fourth each round trip keeps it filled, and loses next to nothing.
  */
-static bool is_queueing(const struct tcp *tcp)
+static uint32_t growth(const struct tcp *tcp, uint32_t acked)
 {
-	return tcp->srtt_us > TCP_RTO_MIN_US / 2 && tcp->srtt_us / 2 > tcp->min_rtt_us;
+	bool slow = tcp->srtt_us > QUEUE_LONG_US && tcp->srtt_us / 2 > tcp->min_rtt_us;
+
+	if (tcp->cwnd < tcp->ssthresh || !slow)
+		return acked;
+	if (tcp->ssthresh)
+		return acked / 64;
+	/* Nothing was lost yet, but the round trip could double beyond the time-out before it is
+	 * known. */
+	return tcp->srtt_us > TCP_RTO_MIN_US / 2 ? acked / 4 : acked;
 }
 
 static void grow_window(struct tcp *tcp, uint32_t acked)
 {
+	uint32_t most;
+
 	/* What lay behind a hole is acknowledged at once: no reason to send as much at once. */
-	if (tcp->cwnd == UINT32_MAX || (tcp_is(tcp, TCPB_RECOVERY) && !tcp_is(tcp, TCPB_RTO_TRIED)))
+	if (tcp_is(tcp, TCPB_RECOVERY) && !tcp_is(tcp, TCPB_RTO_TRIED))
 		return;
 	/* RFC 7661 4.3: nor does a window grow that is not made use of. */
 	if (tcp->snd_nxt - tcp->snd_una + acked < tcp->cwnd / 2)
 		return;
-	tcp->cwnd += min_u32(is_queueing(tcp) ? acked / 4 : acked, 4u << 20);
-	if (tcp->cwnd >= 2 * tcp->snd_wnd_max)
-		tcp->cwnd = UINT32_MAX;
+	/* Twice the guest's window does not limit, and is near what does when that opens. */
+	most = max_u32(2 * tcp->snd_wnd_max, tcp_initial_window(tcp));
+	tcp->cwnd = min_u32(tcp->cwnd + min_u32(growth(tcp, acked), 4u << 20), most);
 }
 
 /*

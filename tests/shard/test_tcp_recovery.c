@@ -38,7 +38,7 @@ static int make(void **state)
 	tcp->state = TCPS_OPEN;
 	tcp->bits = TCPB_SACK;
 	tcp->mss = MSS;
-	tcp->cwnd = UINT32_MAX;
+	tcp->cwnd = 2u << 20;
 	tcp->rto_us = TCP_RTO_FIRST_US;
 	tcp->snd_una = tcp->snd_nxt = 0xfffff000u;
 	tcp->snd_wnd = tcp->snd_wnd_max = 1 << 20;
@@ -236,6 +236,79 @@ static void too_many_time_outs_give_up(void **state)
 	assert_true(tcp_is(tcp, TCPB_ABORT));
 }
 
+/* A round trip of so many microseconds in which all that the window lets go is acknowledged. */
+static void full_round(uint32_t rtt_us)
+{
+	uint32_t n = tcp->cwnd / MSS;
+
+	send_segments(n);
+	shard.now_us += rtt_us;
+	ack(n, 0, 0);
+}
+
+static void the_window_doubles_up_to_twice_the_guests(void **state)
+{
+	(void)state;
+	tcp->cwnd = tcp_initial_window(tcp);
+	full_round(100);
+	assert_int_equal(tcp->cwnd, 20 * MSS);
+	for (int i = 0; i < 10; i++)
+		full_round(100);
+	assert_int_equal(tcp->cwnd, 2 * tcp->snd_wnd_max);
+}
+
+static void a_window_that_is_not_used_does_not_grow(void **state)
+{
+	(void)state;
+	tcp->cwnd = 20 * MSS;
+	send_segments(5);
+	ack(5, 0, 0);
+	assert_int_equal(tcp->cwnd, 20 * MSS);
+}
+
+/* Loses the first of 100 segments, and repeats it. */
+static void lose_one(uint32_t rtt_us)
+{
+	tcp->cwnd = 100 * MSS;
+	send_segments(100);
+	shard.now_us += rtt_us;
+	ack(0, 1, 100);
+	shard.now_us += 2 * rtt_us + 2000;
+	tcp_recovery_reorder(&shard, &flow);
+	assert_true(tcp_is(tcp, TCPB_RECOVERY));
+	runs_resent(tcp, tcp->snd_una, tcp->snd_una + MSS, (uint32_t)shard.now_us);
+	shard.now_us += rtt_us;
+	ack(100, 0, 0);
+	assert_false(tcp_is(tcp, TCPB_RECOVERY));
+	tcp->cwnd = tcp->ssthresh = 70 * MSS;
+}
+
+static void after_a_loss_by_chance_the_window_doubles(void **state)
+{
+	(void)state;
+	tcp_rtt_sample(tcp, 100);
+	lose_one(200);
+	full_round(200);
+	assert_int_equal(tcp->cwnd, 140 * MSS);
+}
+
+static void after_a_long_queue_was_full_the_window_grows_slowly(void **state)
+{
+	uint32_t before;
+
+	(void)state;
+	tcp_rtt_sample(tcp, 500);
+	for (int i = 0; i < 40; i++)
+		tcp_rtt_sample(tcp, 50000);
+	lose_one(50000);
+	before = tcp->cwnd;
+	full_round(50000);
+	assert_in_range(tcp->cwnd, before + MSS / 2, before + 2 * MSS);
+	tcp->cwnd = 10 * MSS; /* below what did fit: as after a time-out */
+	full_round(50000);
+	assert_int_equal(tcp->cwnd, 20 * MSS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -252,6 +325,10 @@ int main(void)
 		cmocka_unit_test_setup(many_holes_keep_the_board_in_order, make),
 		cmocka_unit_test_setup(timers_rest_when_nothing_is_in_flight, make),
 		cmocka_unit_test_setup(too_many_time_outs_give_up, make),
+		cmocka_unit_test_setup(the_window_doubles_up_to_twice_the_guests, make),
+		cmocka_unit_test_setup(a_window_that_is_not_used_does_not_grow, make),
+		cmocka_unit_test_setup(after_a_loss_by_chance_the_window_doubles, make),
+		cmocka_unit_test_setup(after_a_long_queue_was_full_the_window_grows_slowly, make),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
