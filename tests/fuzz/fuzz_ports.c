@@ -27,6 +27,7 @@ static void check(const struct port_rules *rules)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	static const struct port_range ephemeral = { 32768, 60999 };
 	static struct port_rules rules;
 	char text[512];
 	char error[64];
@@ -40,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memset(&rules, 0, sizeof(rules));
 	while ((spec = strsep(&rest, "\n"))) {
 		error[0] = '\0';
-		if (!ports_parse(&rules, spec, 32768, error, sizeof(error))) {
+		if (!ports_parse(&rules, spec, ephemeral, error, sizeof(error))) {
 			if (error[0] == '\0')
 				abort();
 			return 0;
