@@ -57,8 +57,8 @@ def script(case):
 
 
 def end_by(path):
-    if os.path.exists(path):
-        os.kill(int(open(path).read()), 15)
+    """Ends what has gone to the background; it may write its file a moment after that."""
+    os.kill(int(wait_for(lambda: os.path.exists(path) and open(path).read().strip(), "the PID is written")), 15)
 
 
 @test

@@ -261,7 +261,7 @@ check_upload6() { upload "TCP6:[$REMOTE6]:5000"; }
 # Eight connections at a time, all with the right bytes; they spread over the shards.
 # Usage: parallel PROTO:ADDR:PORT
 parallel() {
-	part=$((SIZE / 20))
+	part=$((SIZE / 50))
 	want=$(head -c $part /tmp/data | sha256sum)
 	pids=
 	begun=$(now)
