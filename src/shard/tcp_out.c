@@ -386,11 +386,12 @@ static bool send_lost(struct shard *shard, struct flow *flow)
 /* Bytes that the guest's window and our own let go now. */
 static uint32_t may_send(const struct tcp *tcp, bool begun)
 {
-	uint32_t edge = tcp->snd_una + tcp->snd_wnd;
+	uint32_t edge = tcp->snd_una + tcp->snd_wnd, under_way = tcp->snd_nxt - tcp->snd_una;
 	uint32_t room = SEQ_GT(edge, tcp->snd_nxt) ? edge - tcp->snd_nxt : 0;
 
-	if (tcp->snd_nxt - tcp->snd_una + room > tcp->cwnd) {
-		uint32_t flight = runs_in_flight(tcp);
+	if (under_way + room > tcp->cwnd) {
+		/* Only in recovery much of it may not be in flight. */
+		uint32_t flight = tcp_is(tcp, TCPB_RECOVERY) ? runs_in_flight(tcp) : under_way;
 		uint32_t left = tcp->cwnd > flight ? tcp->cwnd - flight : 0;
 
 		room = left < room ? left : room;
