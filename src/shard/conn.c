@@ -76,6 +76,16 @@ static int connect_socket(struct shard *shard, struct flow *flow, const struct e
 	return -shard_watch(shard, flow);
 }
 
+/* There is no entry left. Attempts to connect make way soon: in their crowd a SYN is worth another.
+ */
+static void refuse_flow(struct shard *shard, struct frame *frame)
+{
+	if (tcp_is_crowded(shard))
+		count_drop(&shard->counters, DROP_CONNECT_CROWDED);
+	else
+		tcp_refuse(shard, frame);
+}
+
 static void open_flow(struct shard *shard, struct frame *frame)
 {
 	struct endpoint peer = { frame->key.peer, frame->key.peer_port }, dst;
@@ -98,7 +108,7 @@ static void open_flow(struct shard *shard, struct frame *frame)
 	tcp_recycle(shard);
 	flow = flow_take(shard, &frame->key, frame->hash);
 	if (!flow) {
-		tcp_refuse(shard, frame);
+		refuse_flow(shard, frame);
 		return;
 	}
 	tcp_open_guest(shard, flow, frame);

@@ -462,12 +462,20 @@ void tcp_connecting(struct shard *shard, struct flow *flow)
 	shard->n_connecting++;
 }
 
+static uint32_t connecting_max(const struct shard *shard)
+{
+	return TCP_CONNECTING_MAX / shard->rt->n_shards;
+}
+
+bool tcp_is_crowded(const struct shard *shard)
+{
+	return shard->n_connecting >= connecting_max(shard);
+}
+
 bool tcp_may_connect(struct shard *shard)
 {
-	uint32_t max = TCP_CONNECTING_MAX / shard->rt->n_shards;
-
-	return shard->n_connecting < max || tcp_drop_connecting(shard) ||
-	       shard->n_connecting < 2 * max;
+	return !tcp_is_crowded(shard) || tcp_drop_connecting(shard) ||
+	       shard->n_connecting < 2 * connecting_max(shard);
 }
 
 bool tcp_drop_connecting(struct shard *shard)

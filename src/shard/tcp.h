@@ -229,6 +229,8 @@ void tcp_recycle(struct shard *shard);
  * it.
  */
 bool tcp_may_connect(struct shard *shard);
+/* Whether so many attempts are under way that further ones take the place of others. */
+bool tcp_is_crowded(const struct shard *shard);
 /* An attempt begins: the flow leaves the shard's owned ones for its connecting ones. */
 void tcp_connecting(struct shard *shard, struct flow *flow);
 
