@@ -452,6 +452,23 @@ static void note_needless_probe(struct shard *shard, struct tcp *tcp, const stru
 	count_add(&shard->counters, COUNT_TCP_SPURIOUS, 1);
 }
 
+/*
+ * RFC 6582: without SACK three duplicates say that the first segment is lost; in recovery a partial
+ * ACK does.
+ */
+static void recover_without_sack(struct tcp *tcp, uint32_t acked)
+{
+	struct tcp_run *first = &tcp->runs[0];
+
+	if (acked ? !tcp_is(tcp, TCPB_RECOVERY) : tcp->dup_acks != 3)
+		return;
+	enter_recovery(tcp);
+	make_room(tcp);
+	if (first->end - first->start > tcp->mss)
+		split_at(tcp, first->start + tcp->mss);
+	first->flags |= RUN_LOST;
+}
+
 void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_header *h,
 		      uint32_t acked)
 {
@@ -477,17 +494,7 @@ void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_h
 	if (tcp_is(tcp, TCPB_RECOVERY) && SEQ_GE(tcp->snd_una, tcp->recovery_end))
 		tcp->bits &= ~(uint32_t)(TCPB_RECOVERY | TCPB_RTO_TRIED);
 	if (!tcp_is(tcp, TCPB_SACK) && tcp->n_runs) {
-		/* RFC 6582: without SACK three duplicates say that the first segment is lost; in
-		 * recovery a partial ACK does. */
-		struct tcp_run *first = &tcp->runs[0];
-
-		if ((!acked && tcp->dup_acks == 3) || (acked && tcp_is(tcp, TCPB_RECOVERY))) {
-			enter_recovery(tcp);
-			make_room(tcp);
-			if (first->end - first->start > tcp->mss)
-				split_at(tcp, first->start + tcp->mss);
-			tcp->runs[0].flags |= RUN_LOST;
-		}
+		recover_without_sack(tcp, acked);
 		return;
 	}
 	if (sacked || acked || tcp_is(tcp, TCPB_RECOVERY))
