@@ -14,6 +14,10 @@
 #define TYPE4_UNREACHABLE 3
 #define TYPE6_UNREACHABLE 1
 #define TYPE6_TOO_BIG	  2
+#define CODE4_TOO_BIG	  4
+#define MTU4_UNKNOWN                                                                               \
+	576 /* of routers older than RFC 1191, which do not say theirs (its section 5) */
+#define MTU6_LEAST 1280 /* RFC 8201 4: no word of less is believed */
 
 /* Whom an error would go to, and what it is about. False: no error may be sent (RFC 1122 3.2.2, RFC
  * 4443 2.4 (e)). */
@@ -104,6 +108,34 @@ static bool ends_connecting(const struct frame *frame, const struct flow *flow)
 	       flow->tcp.state == TCPS_SYN_SENT && quoted_seq(frame, &seq) && seq == flow->tcp.iss;
 }
 
+static bool is_too_big(const struct frame *frame)
+{
+	const uint8_t *icmp = frame->data + frame->l4_off;
+
+	return frame->version == IP4 ? icmp[0] == TYPE4_UNREACHABLE && icmp[1] == CODE4_TOO_BIG
+				     : icmp[0] == TYPE6_TOO_BIG;
+}
+
+/*
+ * A hop behind the guest, which may be a router, takes no packet as long (RFC 1191, RFC 8201). Only
+ * what is in flight can have met it (RFC 5927 7.2).
+ */
+static void lower_mss(struct shard *shard, const struct frame *frame, struct flow *flow)
+{
+	const uint8_t *icmp = frame->data + frame->l4_off;
+	bool v4 = frame->version == IP4;
+	uint32_t mtu = v4 ? load_be16(icmp + 6) : load_be32(icmp + 4), seq;
+
+	if (!quoted_seq(frame, &seq) || SEQ_LT(seq, flow->tcp.snd_una) ||
+	    SEQ_GE(seq, flow->tcp.snd_nxt))
+		return;
+	if (v4 && !mtu)
+		mtu = MTU4_UNKNOWN;
+	if (!v4 && mtu < MTU6_LEAST)
+		mtu = MTU6_LEAST;
+	tcp_recovery_shorter(shard, flow, mtu);
+}
+
 void icmp_error_frame(struct shard *shard, struct frame *frame)
 {
 	struct flow *flow = NULL;
@@ -114,7 +146,9 @@ void icmp_error_frame(struct shard *shard, struct frame *frame)
 		shard_forward(shard, frame, flow_owner(flow));
 		return;
 	}
-	if (flow && ends_connecting(frame, flow))
+	if (flow && is_too_big(frame))
+		lower_mss(shard, frame, flow);
+	else if (flow && ends_connecting(frame, flow))
 		tcp_abort(shard, flow, false);
 	else
 		/* An unconnected socket has no means to tell its peer. */

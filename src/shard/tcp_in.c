@@ -94,10 +94,9 @@ static void take_syn(struct shard *shard, struct flow *flow, const struct tcp_he
 		tcp->bits |= TCPB_TS;
 		note_timestamp(shard, tcp, &h->options);
 	}
-	mss = mss < 88 ? 88 : mss; /* a lower one would only be a way to make us send more headers
-				      than payload */
+	mss = mss < TCP_MSS_LEAST ? TCP_MSS_LEAST : mss;
 	mss = mss < ours ? mss : ours;
-	tcp->mss = (uint16_t)(mss - (h->options.has_ts ? 12 : 0));
+	tcp->mss = (uint16_t)(mss - (h->options.has_ts ? TCP_TS_LEN : 0));
 	tcp->cwnd = tcp_initial_window(tcp);
 	take_window(tcp, h, 0); /* RFC 7323 2.2: the window of a SYN is never scaled */
 }

@@ -36,6 +36,8 @@
 #define TCP_POLL_MAX_US	   1000000u
 #define TCP_PERSIST_MIN_US 200000u
 
+#define TCP_MSS_LEAST	 88  /* a lower one would only be a way to make us send headers */
+#define TCP_TS_LEN	 12  /* the timestamps, padded, in each segment */
 #define TCP_DEFAULT_MSS	 536 /* RFC 9293 3.7.1 */
 #define TCP_DEFAULT_MSS6 1220
 #define TCP_WSCALE	 8 /* windows up to 16 MiB */
@@ -98,6 +100,8 @@ struct tcp_run *runs_next_lost(struct tcp *tcp);
 void runs_resent(struct tcp *tcp, uint32_t start, uint32_t end, uint32_t now_us);
 /* The guest said that segments of ours met congestion: reduces, once a window (RFC 3168 6.1.2). */
 void tcp_recovery_ecn(struct tcp *tcp);
+/* A hop takes packets of this size only: what is in flight goes again in shorter segments. */
+void tcp_recovery_shorter(struct shard *shard, struct flow *flow, uint32_t mtu);
 void tcp_recovery_timers(struct shard *shard, struct flow *flow);
 void tcp_recovery_rto(struct shard *shard, struct flow *flow);
 void tcp_recovery_tlp(struct shard *shard, struct flow *flow);

@@ -509,6 +509,26 @@ void tcp_recovery_ecn(struct tcp *tcp)
 	tcp->bits |= TCPB_CWR;
 }
 
+/* RFC 1191 6.4: no sign of congestion, so that the window stays. */
+void tcp_recovery_shorter(struct shard *shard, struct flow *flow, uint32_t mtu)
+{
+	struct tcp *tcp = &flow->tcp;
+	uint32_t headers = ip_is_v4(&flow->key.guest) ? 40 : 60;
+	uint32_t mss = max_u32(mtu, headers + TCP_MSS_LEAST) - headers -
+		       (tcp_is(tcp, TCPB_TS) ? TCP_TS_LEN : 0);
+
+	if (mss >= tcp->mss)
+		return;
+	tcp->mss = (uint16_t)mss;
+	for (unsigned int i = 0; i < tcp->n_runs; i++) {
+		if (!(tcp->runs[i].flags & RUN_SACKED))
+			tcp->runs[i].flags |= RUN_LOST;
+	}
+	tidy(tcp);
+	tcp->rto_due_us = 0;
+	shard_touch(shard, flow);
+}
+
 /*
  * A timer that fires long after its time shows that the machine had no time for us, nor perhaps for
  * the guest and for the reader of what it said: an answer may lie there unread.

@@ -4,11 +4,13 @@
 import os
 import random
 import socket
+import struct
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import wire
+from netns import FAR4, FAR6
 from rawtcp import MASK, after
 from suite import both, main, rows, test, wait_for
 from transfer import read_exactly, send_all, upload
@@ -524,6 +526,50 @@ def without_peek_offset_data_arrives_all_the_same(case):
     conn, peer = case.pair(window=300000)
     send_all(conn, peer, BLOB)
     assert conn.wait_data(len(BLOB), 30) == BLOB
+
+
+def too_big(conn, segment, mtu):
+    """What a hop behind the guest says of a segment that is too long for it."""
+    packet = segment.raw[14:]
+    if ":" in conn.remote:
+        body = wire.icmp6(conn.local, conn.remote, 2, 0, struct.pack("!I", mtu), packet[:1000])
+        return conn.guest.ip(conn.remote, wire.ICMP6, body)
+    return conn.guest.ip(conn.remote, wire.ICMP, wire.icmp(3, 4, struct.pack("!I", mtu), packet[:28]))
+
+
+@rows(("segments become as short as a hop behind the guest takes (IPv4)", FAR4, 600, 560),
+      ("segments become as short as a hop behind the guest takes (IPv6)", FAR6, 1400, 1340),
+      ("a hop that does not say how much it takes is believed to take 576 bytes", FAR4, 0, 536),
+      ("no hop makes IPv6 segments shorter than 1280 bytes", FAR6, 100, 1220))
+def _(case, addr, mtu, mss):
+    conn, peer = case.pair(addr=addr, mss=8000, sack=True)
+    receive = conn.input
+
+    def hop(segment):
+        if len(segment.data) > mss:
+            conn.guest.send(too_big(conn, segment, mtu))
+        else:
+            receive(segment)
+
+    conn.input = hop
+    peer.sendall(BLOB[:200000])
+    assert conn.wait_data(200000) == BLOB[:200000]
+    assert max(len(f.data) for f in conn.segments) == mss
+
+
+@both
+def a_lie_of_too_big_segments_that_are_not_in_flight_changes_nothing(case, addr):
+    conn, peer = case.pair(addr=addr, mss=8000, sack=True)
+    peer.sendall(BLOB[:8000])
+    conn.wait_data(8000)
+    old = conn.segments[-1]
+    peer.sendall(BLOB[8000:8001])
+    conn.wait_data(8001)  # so that the acknowledgement was read
+    conn.guest.send(too_big(conn, old, 1280))
+    conn.guest.pump(0.2)
+    peer.sendall(BLOB[:8000])
+    conn.wait_data(16001)
+    assert max(len(f.data) for f in conn.segments[-2:]) == 8000, conn.segments[-2:]
 
 
 if __name__ == "__main__":
