@@ -13,6 +13,16 @@ static bool matches(const struct ip_addr *a, const struct ip_addr *rule)
 	return !ip_is_unset(rule) && ip_eq(a, rule);
 }
 
+/*
+ * The address that stands for the host's loopback. The guest's IPv6 router is the link-local
+ * address that advertises itself, whatever the gateway is: one is as good as the other.
+ */
+static bool is_host_loopback(const struct netconf_version *v, const struct ip_addr *dst)
+{
+	return matches(dst, &v->map_host_loopback) ||
+	       (matches(dst, &v->our_local) && matches(&v->gateway, &v->map_host_loopback));
+}
+
 enum drop map_to_host(const struct netconf *net, const struct endpoint *dst, uint8_t proto,
 		      struct endpoint *out)
 {
@@ -27,7 +37,7 @@ enum drop map_to_host(const struct netconf *net, const struct endpoint *dst, uin
 		out->addr = v->dns_target;
 		return DROP_NONE;
 	}
-	if (matches(&dst->addr, &v->map_host_loopback)) {
+	if (is_host_loopback(v, &dst->addr)) {
 		out->addr = loopback[version];
 		return DROP_NONE;
 	}

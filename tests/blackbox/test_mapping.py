@@ -93,6 +93,15 @@ def _(case, version):
 
 
 @test
+def the_advertised_router_is_the_hosts_loopback_where_the_gateway_is_global(case):
+    guest = case.joined("-g", "2001:db8::1")
+    udp_both_ways(guest, case.net.host.udp("::1", PORT), "fe80::1", PORT)
+    server = case.net.host.tcp_server("::1")
+    conn = rawtcp.connect(guest, "fe80::1", server.getsockname()[1])
+    tcp_works(conn, server.accept()[0])
+
+
+@test
 def with_no_map_gw_the_gateway_is_the_real_one(case):
     guest = case.joined("--no-map-gw")
     wrong = case.net.host.udp("127.0.0.1", 5000)

@@ -114,6 +114,25 @@ static void loopback_without_a_mapping_is_not_shown(void **state)
 	assert_false(map_to_guest(&net, &peer, &peer, &out));
 }
 
+static void the_router_stands_for_a_gateway_elsewhere(void **state)
+{
+	struct endpoint router = { addr_of("fe80::1"), 80 }, out;
+	struct ip_addr gateway = addr_of("2001:db8::1"), other = addr_of("2001:db8::99"),
+		       loopback = addr_of("::1");
+
+	(void)state;
+	net.v[IP6].our_local = router.addr;
+	net.v[IP6].gateway = net.v[IP6].map_host_loopback = gateway;
+	assert_int_equal(map_to_host(&net, &router, 6, &out), DROP_NONE);
+	assert_true(ip_eq(&out.addr, &loopback));
+	net.v[IP6].map_host_loopback = other;
+	assert_int_equal(map_to_host(&net, &router, 6, &out), DROP_NONE);
+	assert_true(ip_eq(&out.addr, &router.addr));
+	net.v[IP6].map_host_loopback = (struct ip_addr){ 0 };
+	assert_int_equal(map_to_host(&net, &router, 6, &out), DROP_NONE);
+	assert_true(ip_eq(&out.addr, &router.addr));
+}
+
 static void the_guest_is_where_it_was_seen(void **state)
 {
 	struct ip_addr out, seen = addr_of("192.0.2.77");
@@ -167,6 +186,7 @@ int main(void)
 	const struct CMUnitTest plain[] = {
 		cmocka_unit_test_setup(a_version_that_is_off_is_refused, make),
 		cmocka_unit_test_setup(loopback_without_a_mapping_is_not_shown, make),
+		cmocka_unit_test_setup(the_router_stands_for_a_gateway_elsewhere, make),
 		cmocka_unit_test_setup(the_guest_is_where_it_was_seen, make),
 		cmocka_unit_test(a_sockaddr_comes_back),
 		cmocka_unit_test(link_local_addresses_get_the_scope),
