@@ -373,14 +373,21 @@ static const struct reply_option {
 #define N_REPLY_OPTIONS (sizeof(reply_options) / sizeof(reply_options[0]))
 #define PIECE_MAX	255
 
-/* A value over 255 bytes goes out in pieces (RFC 3396 7); one byte of room is left for the end
- * option. */
+/* What a value of len bytes takes: over 255 bytes it goes out in pieces (RFC 3396 7), each with its
+ * code and length. */
+static size_t in_pieces(size_t len)
+{
+	return len + 2 * ((len + PIECE_MAX - 1) / PIECE_MAX);
+}
+
+/* One byte is left for the end option. */
+static size_t room_in(const struct bytes_out *out)
+{
+	return (size_t)(out->end - out->at) - 1;
+}
+
 static void put_pieces(struct bytes_out *out, uint8_t code, const uint8_t *value, size_t len)
 {
-	size_t n_pieces = (len + PIECE_MAX - 1) / PIECE_MAX;
-
-	if (len + 2 * n_pieces + 1 > (size_t)(out->end - out->at))
-		return;
 	for (size_t at = 0; at < len; at += PIECE_MAX) {
 		size_t piece = len - at < PIECE_MAX ? len - at : PIECE_MAX;
 
@@ -390,15 +397,35 @@ static void put_pieces(struct bytes_out *out, uint8_t code, const uint8_t *value
 	}
 }
 
-static void put_option(struct bytes_out *out, const struct reply_option *option,
-		       const struct dhcp_reply *reply)
+/* All of an option with a value of up to most bytes. False if that does not fit. */
+static bool put_up_to(struct bytes_out *out, size_t most, const struct reply_option *option,
+		      const struct dhcp_reply *reply)
 {
 	uint8_t bytes[DHCP_MAX_LEN];
-	struct bytes_out value = out_of(bytes, sizeof(bytes));
+	struct bytes_out value = out_of(bytes, most);
 
 	option->put(&value, reply);
-	if (out_ok(&value))
-		put_pieces(out, option->code, bytes, out_len(&value));
+	if (!out_ok(&value) || in_pieces(out_len(&value)) > room_in(out))
+		return false;
+	put_pieces(out, option->code, bytes, out_len(&value));
+	return true;
+}
+
+static bool put_option(struct bytes_out *out, const struct reply_option *option,
+		       const struct dhcp_reply *reply)
+{
+	return put_up_to(out, DHCP_MAX_LEN, option, reply);
+}
+
+/* Of a list as much as the room that is left takes: some search domains are better than none. */
+static void put_part(struct bytes_out *out, const struct reply_option *option,
+		     const struct dhcp_reply *reply)
+{
+	size_t most = room_in(out);
+
+	while (most && in_pieces(most) > room_in(out))
+		most--;
+	put_up_to(out, most, option, reply);
 }
 
 static void put_options_for(struct bytes_out *out, unsigned int use, const struct dhcp_reply *reply)
@@ -420,10 +447,12 @@ static void put_unasked(struct bytes_out *out, unsigned int use, const struct dh
 			put_option(out, &reply_options[i], reply);
 }
 
-/* In the client's order, each once (RFC 2132 9.8). */
+/* In the client's order, each once (RFC 2132 9.8), but for a search list that must be cut: at the
+ * end, so that it takes the place of nothing else. */
 static void put_asked(struct bytes_out *out, const struct dhcp_reply *reply)
 {
 	bool done[N_REPLY_OPTIONS] = { false };
+	const struct reply_option *too_long = NULL;
 
 	for (unsigned int p = 0; p < reply->params->len; p++) {
 		for (size_t i = 0; i < N_REPLY_OPTIONS; i++) {
@@ -431,9 +460,13 @@ static void put_asked(struct bytes_out *out, const struct dhcp_reply *reply)
 			    !(reply_options[i].use & IF_ASKED))
 				continue;
 			done[i] = true;
-			put_option(out, &reply_options[i], reply);
+			if (!put_option(out, &reply_options[i], reply) &&
+			    reply_options[i].code == OPT_SEARCH)
+				too_long = &reply_options[i];
 		}
 	}
+	if (too_long)
+		put_part(out, too_long, reply);
 }
 
 /* The one option without a value; one byte of room is left for the end option. */

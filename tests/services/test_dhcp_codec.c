@@ -306,6 +306,35 @@ static void a_long_value_is_written_in_pieces(void **state)
 	assert_int_equal(at[1] + at[258], MAX_SEARCH * 62);
 }
 
+/* Whole names, and behind all else that was asked for. */
+static void a_search_list_that_does_not_fit_is_cut(void **state)
+{
+	static struct domain search[MAX_SEARCH];
+	struct dhcp_bytes params = { 3, { 119, 3, 26 } };
+	struct dhcp_reply reply = ack();
+	uint8_t bytes[DHCP_MAX_LEN];
+	const uint8_t *at;
+	size_t len;
+
+	(void)state;
+	for (unsigned int i = 0; i < MAX_SEARCH; i++) {
+		memset(search[i].name, 'a' + (int)i, 60);
+		search[i].name[30] = '.';
+	}
+	reply.params = &params;
+	reply.search = search;
+	reply.n_search = MAX_SEARCH;
+	reply.max_len = 500;
+	len = dhcp_encode(bytes, &reply);
+	at = find(bytes, len, 119);
+	assert_non_null(at);
+	assert_int_equal(at[1] % 62, 0);
+	assert_in_range(at[1], 62, (MAX_SEARCH - 1) * 62);
+	assert_non_null(find(bytes, len, 3));
+	assert_true(at > find(bytes, len, 26));
+	assert_int_equal(at[2 + at[1]], 255);
+}
+
 static void a_nak_has_type_server_and_client_identifier_alone(void **state)
 {
 	static const uint8_t options[] = { 53, 1, 6, 54, 4, 192, 0, 2, 1, 61, 2, 1, 9, 255 };
@@ -375,6 +404,7 @@ int main(void)
 		cmocka_unit_test(the_way_to_a_router_off_the_link_is_told_unasked),
 		cmocka_unit_test(a_reply_is_padded_to_300_bytes_and_never_passes_its_limit),
 		cmocka_unit_test(a_long_value_is_written_in_pieces),
+		cmocka_unit_test(a_search_list_that_does_not_fit_is_cut),
 		cmocka_unit_test(a_nak_has_type_server_and_client_identifier_alone),
 		cmocka_unit_test(a_bootp_reply_has_no_dhcp_options),
 		cmocka_unit_test(the_name_is_in_the_clients_encoding),
