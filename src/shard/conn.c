@@ -101,7 +101,7 @@ static void open_flow(struct shard *shard, struct frame *frame)
 		count_drop(&shard->counters, drop);
 		return;
 	}
-	if (!tcp_may_connect(shard)) {
+	if (!tcp_may_connect(shard, &frame->key)) {
 		count_drop(&shard->counters, DROP_CONNECT_CROWDED);
 		return;
 	}

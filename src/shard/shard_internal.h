@@ -29,7 +29,8 @@ struct stranger {
 	uint64_t asked_us; /* when it was last asked for; 0: never */
 };
 
-#define STRANGERS 64
+#define STRANGERS	 64
+#define CONNECTING_SLOTS 256
 
 /* A flow that was asked for, and its frames that have come since. */
 struct wanted {
@@ -97,7 +98,8 @@ struct shard {
 	struct list
 		connecting; /* ... those of the guest whose connect() is under way, oldest first */
 	uint32_t n_connecting;
-	struct list touched;   /* flows to be run before this turn ends */
+	uint16_t connecting_to[CONNECTING_SLOTS]; /* of these, by a hash of where to */
+	struct list touched;			  /* flows to be run before this turn ends */
 	struct list again;     /* flows to be run with the next turn, without a wait */
 	struct list waiting;   /* flows to be run when the guest's side has room */
 	struct list time_wait; /* TCP flows in that state, oldest first */

@@ -226,9 +226,9 @@ void tcp_refuse(struct shard *shard, const struct frame *frame);
 void tcp_recycle(struct shard *shard);
 
 /* Whether one more of the guest's attempts to connect may begin; the longest of them may end for
- * it.
+ * it. Half of all places are the most for one address and port.
  */
-bool tcp_may_connect(struct shard *shard);
+bool tcp_may_connect(struct shard *shard, const struct flow_key *to);
 /* Whether so many attempts are under way that further ones take the place of others. */
 bool tcp_is_crowded(const struct shard *shard);
 /* An attempt begins: the flow leaves the shard's owned ones for its connecting ones. */
