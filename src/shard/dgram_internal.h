@@ -79,6 +79,7 @@ struct dgram_packet {
 	uint8_t proto;
 	uint8_t tos, ttl;
 	uint16_t queue;
+	uint32_t mtu;	  /* longer ones go in fragments */
 	uint16_t segment; /* a run to be cut by the guest's side; 0: a single datagram */
 	uint32_t sent;	  /* fragments: bytes of header and payload that are on their way */
 	uint32_t id;	  /* of its fragments */

@@ -155,8 +155,7 @@ static bool write_fragments(struct shard *shard, struct dgram_packet *packet, co
 {
 	bool v4 = ip_is_v4(&l3->dst);
 	uint32_t headers = v4 ? 20 : 40 + FRAGMENT_HEADER;
-	size_t room = (guest_mtu(shard, v4) - headers) & ~7u,
-	       l4_len = DGRAM_L4_HEADER + packet->len;
+	size_t room = (packet->mtu - headers) & ~7u, l4_len = DGRAM_L4_HEADER + packet->len;
 
 	if (!packet->sent) {
 		put_checksum(packet, false);
@@ -184,8 +183,7 @@ bool dgram_write(struct shard *shard, struct dgram_packet *packet)
 	struct l3 l3;
 
 	l3_of(shard, packet, &l3);
-	if (l3_len(&l3.dst) - ETH_HEADER_LEN + DGRAM_L4_HEADER + piece >
-	    guest_mtu(shard, ip_is_v4(&l3.dst)))
+	if (l3_len(&l3.dst) - ETH_HEADER_LEN + DGRAM_L4_HEADER + piece > packet->mtu)
 		return write_fragments(shard, packet, &l3);
 	return write_whole(shard, packet, &l3);
 }

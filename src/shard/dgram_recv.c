@@ -207,6 +207,8 @@ static bool begin(struct shard *shard, struct dgram_inbox *in)
 		.tos = meta.tos,
 		.ttl = meta.ttl,
 		.queue = in->to->queue,
+		.mtu = in->to->dgram.mtu ? in->to->dgram.mtu
+					 : guest_mtu(shard, ip_is_v4(&in->to->key.guest)),
 	};
 	store_be16(packet->l4, peer->view.port);
 	store_be16(packet->l4 + 2, in->to->key.guest_port);
@@ -238,7 +240,7 @@ static size_t run_len(const struct shard *shard, const struct dgram_inbox *in, s
 	size_t headers = (v4 ? 20 : 40) + DGRAM_L4_HEADER, n;
 
 	if (!(tx_caps(shard->tx, in->packet.queue) & TX_USO) ||
-	    headers + in->segment > guest_mtu(shard, v4))
+	    headers + in->segment > in->packet.mtu)
 		return in->segment;
 	n = USO_BYTES / in->segment;
 	n = n < USO_SEGMENTS ? n : USO_SEGMENTS;
@@ -267,8 +269,7 @@ static size_t join(const struct shard *shard, struct dgram_inbox *in, size_t len
 	size_t headers = (v4 ? 20 : 40) + DGRAM_L4_HEADER, more = 0;
 
 	packet->n_joined = 0;
-	if (!len || !(tx_caps(shard->tx, packet->queue) & TX_USO) ||
-	    headers + len > guest_mtu(shard, v4))
+	if (!len || !(tx_caps(shard->tx, packet->queue) & TX_USO) || headers + len > packet->mtu)
 		return 0;
 	for (unsigned int i = in->at + 1; i < in->n && packet->n_joined < USO_SEGMENTS - 1; i++) {
 		size_t next = in->headers[i].msg_len;

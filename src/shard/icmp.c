@@ -16,7 +16,8 @@
 #define TYPE6_TOO_BIG	  2
 #define CODE4_TOO_BIG	  4
 #define MTU4_UNKNOWN                                                                               \
-	576 /* of routers older than RFC 1191, which do not say theirs (its section 5) */
+	576	      /* of routers older than RFC 1191, which do not say theirs (its section 5) */
+#define MTU4_LEAST 68 /* RFC 791 3.2 */
 #define MTU6_LEAST 1280 /* RFC 8201 4: no word of less is believed */
 
 /* Whom an error would go to, and what it is about. False: no error may be sent (RFC 1122 3.2.2, RFC
@@ -116,38 +117,54 @@ static bool is_too_big(const struct frame *frame)
 				     : icmp[0] == TYPE6_TOO_BIG;
 }
 
-/*
- * A hop behind the guest, which may be a router, takes no packet as long (RFC 1191, RFC 8201). Only
- * what is in flight can have met it (RFC 5927 7.2).
- */
-static void lower_mss(struct shard *shard, const struct frame *frame, struct flow *flow)
+/* What the hop takes. */
+static uint32_t told_mtu(const struct frame *frame)
 {
 	const uint8_t *icmp = frame->data + frame->l4_off;
-	bool v4 = frame->version == IP4;
-	uint32_t mtu = v4 ? load_be16(icmp + 6) : load_be32(icmp + 4), seq;
+	uint32_t mtu;
 
-	if (!quoted_seq(frame, &seq) || SEQ_LT(seq, flow->tcp.snd_una) ||
-	    SEQ_GE(seq, flow->tcp.snd_nxt))
+	if (frame->version == IP6) {
+		mtu = load_be32(icmp + 4);
+		return mtu > MTU6_LEAST ? mtu : MTU6_LEAST;
+	}
+	mtu = load_be16(icmp + 6);
+	if (!mtu)
+		return MTU4_UNKNOWN;
+	return mtu > MTU4_LEAST ? mtu : MTU4_LEAST;
+}
+
+/*
+ * A hop behind the guest, which may be a router, takes no packet as long (RFC 1191, RFC 8201): TCP
+ * gets shorter, and only what is in flight can have met the hop (RFC 5927 7.2); datagrams are sent
+ * in fragments from then on.
+ */
+static void lower_mtu(struct shard *shard, const struct frame *frame, struct flow *flow)
+{
+	uint32_t mtu = told_mtu(frame), known, seq;
+
+	if (frame->key.proto == FLOW_TCP) {
+		if (quoted_seq(frame, &seq) && SEQ_GE(seq, flow->tcp.snd_una) &&
+		    SEQ_LT(seq, flow->tcp.snd_nxt))
+			tcp_recovery_shorter(shard, flow, mtu);
 		return;
-	if (v4 && !mtu)
-		mtu = MTU4_UNKNOWN;
-	if (!v4 && mtu < MTU6_LEAST)
-		mtu = MTU6_LEAST;
-	tcp_recovery_shorter(shard, flow, mtu);
+	}
+	known = flow->dgram.mtu ? flow->dgram.mtu : guest_mtu(shard, frame->version == IP4);
+	if (mtu < known)
+		flow->dgram.mtu = (uint16_t)mtu;
 }
 
 void icmp_error_frame(struct shard *shard, struct frame *frame)
 {
 	struct flow *flow = NULL;
 
-	if (frame->key.proto == FLOW_TCP)
+	if (frame->key.proto == FLOW_TCP || is_too_big(frame))
 		flow = flow_find(shard->rt, &frame->key, frame->hash);
 	if (flow && flow_owner(flow) != shard->id) {
 		shard_forward(shard, frame, flow_owner(flow));
 		return;
 	}
 	if (flow && is_too_big(frame))
-		lower_mss(shard, frame, flow);
+		lower_mtu(shard, frame, flow);
 	else if (flow && ends_connecting(frame, flow))
 		tcp_abort(shard, flow, false);
 	else

@@ -4,7 +4,6 @@
 import os
 import random
 import socket
-import struct
 import sys
 import time
 
@@ -528,15 +527,6 @@ def without_peek_offset_data_arrives_all_the_same(case):
     assert conn.wait_data(len(BLOB), 30) == BLOB
 
 
-def too_big(conn, segment, mtu):
-    """What a hop behind the guest says of a segment that is too long for it."""
-    packet = segment.raw[14:]
-    if ":" in conn.remote:
-        body = wire.icmp6(conn.local, conn.remote, 2, 0, struct.pack("!I", mtu), packet[:1000])
-        return conn.guest.ip(conn.remote, wire.ICMP6, body)
-    return conn.guest.ip(conn.remote, wire.ICMP, wire.icmp(3, 4, struct.pack("!I", mtu), packet[:28]))
-
-
 @rows(("segments become as short as a hop behind the guest takes (IPv4)", FAR4, 600, 560),
       ("segments become as short as a hop behind the guest takes (IPv6)", FAR6, 1400, 1340),
       ("a hop that does not say how much it takes is believed to take 576 bytes", FAR4, 0, 536),
@@ -547,7 +537,7 @@ def _(case, addr, mtu, mss):
 
     def hop(segment):
         if len(segment.data) > mss:
-            conn.guest.send(too_big(conn, segment, mtu))
+            conn.guest.send(conn.guest.too_big(segment, mtu))
         else:
             receive(segment)
 
@@ -565,7 +555,7 @@ def a_lie_of_too_big_segments_that_are_not_in_flight_changes_nothing(case, addr)
     old = conn.segments[-1]
     peer.sendall(BLOB[8000:8001])
     conn.wait_data(8001)  # so that the acknowledgement was read
-    conn.guest.send(too_big(conn, old, 1280))
+    conn.guest.send(conn.guest.too_big(old, 1280))
     conn.guest.pump(0.2)
     peer.sendall(BLOB[:8000])
     conn.wait_data(16001)

@@ -552,5 +552,24 @@ def a_thousand_flows_work(case):
         assert answer.dport == 10000 + int(answer.data)
 
 
+@rows(("datagrams to a hop behind the guest that takes less go in fragments (IPv4)", FAR4, 600),
+      ("datagrams to a hop behind the guest that takes less go in fragments (IPv6)", FAR6, 1280))
+def _(case, addr, mtu):
+    guest = case.joined()
+    sock, port = server(case, addr)
+    guest.send(guest.udp(addr, port, b"ask"))
+    where = sock.recvfrom(10)[1]
+    sock.sendto(BIG[:1400], where)
+    whole = guest.expect(is_udp(40000), "the answer")
+    assert not hasattr(whole, "n_fragments")
+    guest.send(guest.too_big(whole, mtu))
+    guest.send(guest.udp(addr, port, b"again"))  # behind which the error has been read
+    assert sock.recvfrom(10)[0] == b"again"
+    sock.sendto(BIG[:1400], where)
+    again = guest.expect(is_udp(40000), "the answer in fragments")
+    assert again.data == BIG[:1400]
+    assert again.n_fragments == -(-1408 // ((mtu - (48 if ":" in addr else 20)) & ~7)), again.n_fragments
+
+
 if __name__ == "__main__":
     sys.exit(main())

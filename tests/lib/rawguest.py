@@ -94,6 +94,14 @@ class Guest:
                 frames.append(self.ip(dst, proto, piece, src=src, ident=ident, flags=int(more), offset=at))
         return frames
 
+    def too_big(self, frame, mtu):
+        """What a hop behind this guest says of a frame that is too long for it."""
+        packet = frame.raw[14:]
+        if ":" in frame.src:
+            body = wire.icmp6(frame.dst, frame.src, 2, 0, struct.pack("!I", mtu), packet[:1000])
+            return self.ip(frame.src, ICMP6, body)
+        return self.ip(frame.src, ICMP, wire.icmp(3, 4, struct.pack("!I", mtu), packet[:28]))
+
     # Receiving.
 
     def fill(self):
