@@ -101,8 +101,9 @@ struct tcp {
 	uint32_t snd_wnd_max; /* the largest seen: for silly windows */
 	uint32_t snd_wl1, snd_wl2;
 	uint32_t fin_seq;
-	uint32_t cwnd;	   /* bytes; at most twice snd_wnd_max */
-	uint32_t ssthresh; /* what it was after the last loss; 0: there was none */
+	uint32_t cwnd;		 /* bytes; at most twice snd_wnd_max */
+	uint32_t ssthresh;	 /* what it was after the last loss; 0: there was none */
+	uint32_t prior_ssthresh; /* before that loss, which may prove needless */
 	uint32_t recovery_end;
 	uint32_t tx_urgent;
 	uint32_t run_len; /* bytes that the last run found in the socket: the next asks for as many
@@ -124,6 +125,7 @@ struct tcp {
 	uint8_t reo_steps;   /* reordering window in quarters of min_rtt */
 	uint8_t pto_steps;   /* doublings of the least time to a tail-loss probe */
 	uint32_t tlp_end;    /* of the segment that was the last probe */
+	uint32_t tlp_ts;     /* the timestamp that it had, or one just before it */
 	uint32_t retrans_ts; /* timestamp of the first retransmission of this recovery, for Eifel */
 
 	/* Deadlines, 0: none. The flow's one timer is armed for the nearest. */

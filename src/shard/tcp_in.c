@@ -124,6 +124,8 @@ static void open_flow(struct shard *shard, struct flow *flow)
 	tcp->state_due_us = 0;
 	tcp->rto_due_us = 0;
 	tcp->retries = 0;
+	if (!tcp->srtt_us)
+		tcp->rto_us = TCP_RTO_FIRST_US; /* the back-off was the SYN's */
 	tcp->snd_una = tcp->snd_nxt = tcp->sock_seq = tcp->peek_seq = tcp->iss + 1;
 	tcp->bits &= ~(uint32_t)TCPB_DRAINED;
 	tcp->bits |= TCPB_PROMPT;
@@ -554,10 +556,26 @@ static void in_open(struct shard *shard, struct flow *flow, struct frame *frame,
 		take_payload(shard, flow, frame, h);
 }
 
+/* The round trip that a SYN-ACK took, 0: unknown. After a repetition only the timestamp of the last
+ * one, coming back, tells (RFC 7323 4.1). */
+static uint32_t handshake_rtt(const struct shard *shard, const struct tcp *tcp,
+			      const struct tcp_header *h)
+{
+	uint32_t age = (uint32_t)(shard->now_us - (tcp->rto_due_us - tcp->rto_us));
+
+	if (!tcp->retries)
+		return (uint32_t)(shard->now_us - tcp->ts_recent_us + 1);
+	if (!tcp->rto_due_us || !tcp_is(tcp, TCPB_TS) ||
+	    tcp_ts_now(shard, tcp) - h->options.ts_ecr > age / 1000 + 1)
+		return 0;
+	return age + 1;
+}
+
 static void in_syn_rcvd(struct shard *shard, struct flow *flow, struct frame *frame,
 			const struct tcp_header *h)
 {
 	struct tcp *tcp = &flow->tcp;
+	uint32_t rtt;
 
 	if (h->flags & TCP_RST) {
 		if (h->seq == tcp->rcv_nxt)
@@ -576,8 +594,9 @@ static void in_syn_rcvd(struct shard *shard, struct flow *flow, struct frame *fr
 	}
 	if (lacks_timestamp(shard, tcp, h) || fails_paws(shard, tcp, h))
 		return;
-	if (!tcp->retries)
-		tcp_rtt_sample(tcp, (uint32_t)(shard->now_us - tcp->ts_recent_us + 1));
+	rtt = handshake_rtt(shard, tcp, h);
+	if (rtt)
+		tcp_rtt_sample(tcp, rtt);
 	open_flow(shard, flow);
 	take_window(tcp, h, tcp->snd_shift);
 	in_open(shard, flow, frame, h);

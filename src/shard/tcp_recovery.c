@@ -121,6 +121,7 @@ void runs_sent(struct tcp *tcp, uint32_t start, uint32_t end, uint32_t now_us)
 {
 	struct tcp_run *last = tcp->n_runs ? &tcp->runs[tcp->n_runs - 1] : NULL;
 
+	tcp->tlp_due_us = 0;
 	if (last && last->end == start && !last->flags && last->sent_us == now_us) {
 		last->end = end;
 		return;
@@ -133,6 +134,7 @@ void runs_resent(struct tcp *tcp, uint32_t start, uint32_t end, uint32_t now_us)
 {
 	unsigned int i;
 
+	tcp->tlp_due_us = 0;
 	make_room(tcp);
 	i = split_at(tcp, start);
 	split_at(tcp, end);
@@ -338,6 +340,7 @@ static void enter_recovery(struct tcp *tcp)
 	tcp->bits |= TCPB_RECOVERY;
 	tcp->recovery_end = tcp->snd_nxt;
 	tcp->retrans_ts = 0;
+	tcp->prior_ssthresh = tcp->ssthresh;
 	/* A queue on the way was full: somewhat less than what was in it does not fill it again. */
 	tcp->cwnd = tcp->ssthresh = max_u32(flight / 10 * 7, 16u * tcp->mss);
 }
@@ -396,6 +399,7 @@ static void undo(struct shard *shard, struct tcp *tcp)
 	tidy(tcp);
 	tcp->bits &= ~(uint32_t)(TCPB_RECOVERY | TCPB_RTO_TRIED);
 	tcp->cwnd = max_u32(2 * runs_in_flight(tcp), tcp_initial_window(tcp));
+	tcp->ssthresh = tcp->prior_ssthresh;
 	tcp->retries = 0;
 	tcp->reordering_seen = true;
 	if (tcp->reo_steps < UINT8_MAX) /* the round trip is the limit: RFC 8985 6.2 step 4 */
@@ -437,16 +441,29 @@ static void grow_window(struct tcp *tcp, uint32_t acked)
 }
 
 /*
- * RFC 8985 7.4: a D-SACK of the probe says that nothing was lost, and that this guest, or the
+ * The guest had acknowledged all when the probe came, and that acknowledgement never arrived: only
+ * behind its last acknowledgement does it take a segment's timestamp (RFC 7323 4.3), the probe's.
+ */
+static bool answer_was_lost(const struct tcp *tcp, const struct tcp_header *h, uint32_t acked)
+{
+	return acked && tcp_is(tcp, TCPB_TS) && h->options.has_ts &&
+	       SEQ_GE(h->options.ts_ecr, tcp->tlp_ts);
+}
+
+/*
+ * RFC 8985 7.4: a D-SACK of the probe says that no data was lost, and that this guest, or the
  * machine, takes longer than was waited for: the next probe has more patience.
  */
-static void note_needless_probe(struct shard *shard, struct tcp *tcp, const struct tcp_header *h)
+static void note_needless_probe(struct shard *shard, struct tcp *tcp, const struct tcp_header *h,
+				uint32_t acked)
 {
 	const struct sack_block *b = &h->options.sack[0];
 
 	if (!h->options.n_sack || !tcp->tlp_end || b->end != tcp->tlp_end || SEQ_GT(b->end, h->ack))
 		return;
 	tcp->tlp_end = 0;
+	if (answer_was_lost(tcp, h, acked))
+		return;
 	if (tcp->pto_steps < TCP_PTO_STEPS_MAX)
 		tcp->pto_steps++;
 	count_add(&shard->counters, COUNT_TCP_SPURIOUS, 1);
@@ -475,7 +492,7 @@ void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_h
 	struct tcp *tcp = &flow->tcp;
 	uint32_t sacked = 0;
 
-	note_needless_probe(shard, tcp, h);
+	note_needless_probe(shard, tcp, h, acked);
 	if (acked) {
 		if (tcp_is(tcp, TCPB_RECOVERY) && is_spurious(tcp, h))
 			undo(shard, tcp);
@@ -491,6 +508,8 @@ void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_h
 	}
 	for (unsigned int i = 0; i < h->options.n_sack && tcp_is(tcp, TCPB_SACK); i++)
 		sacked += runs_sack(shard, tcp, &h->options.sack[i]);
+	if (sacked || acked)
+		tcp->tlp_due_us = 0;
 	if (tcp_is(tcp, TCPB_RECOVERY) && SEQ_GE(tcp->snd_una, tcp->recovery_end))
 		tcp->bits &= ~(uint32_t)(TCPB_RECOVERY | TCPB_RTO_TRIED);
 	if (!tcp_is(tcp, TCPB_SACK) && tcp->n_runs) {
@@ -572,35 +591,55 @@ void tcp_recovery_rto(struct shard *shard, struct flow *flow)
 		tcp->bits &= ~(uint32_t)TCPB_FIN_SENT;
 }
 
+/* The run that a probe repeats: the last, or in recovery, which needs it, the first one missing. */
+static unsigned int probed_run(const struct tcp *tcp)
+{
+	unsigned int i = 0;
+
+	if (!tcp_is(tcp, TCPB_RECOVERY))
+		return tcp->n_runs - 1u;
+	while (i < tcp->n_runs && tcp->runs[i].flags & RUN_SACKED)
+		i++;
+	return i;
+}
+
 /*
  * RFC 8985 7.3: the last segment again, as what is new has gone already. The time-out counts from
- * here.
+ * here. In recovery too: a repetition, or the answer to it, may be lost with nothing behind it that
+ * would tell, and on a link within one machine a time-out is an age.
  */
 void tcp_recovery_tlp(struct shard *shard, struct flow *flow)
 {
 	struct tcp *tcp = &flow->tcp;
-	struct tcp_run *last;
+	struct tcp_run *run;
+	unsigned int i;
 
 	if (is_late(shard, tcp->tlp_due_us)) {
 		tcp->tlp_due_us = 0; /* from the start */
 		return;
 	}
 	tcp->tlp_due_us = 0;
-	if (!tcp->n_runs || tcp_is(tcp, TCPB_RECOVERY))
+	make_room(tcp);
+	i = probed_run(tcp);
+	if (i >= tcp->n_runs || tcp->runs[i].flags & RUN_SACKED)
 		return;
 	tcp->bits |= TCPB_TLP_SENT;
-	count_add(&shard->counters, COUNT_TCP_TLP, 1);
-	make_room(tcp);
-	last = &tcp->runs[tcp->n_runs - 1];
-	if (last->flags & RUN_SACKED)
-		return;
-	if (last->end - last->start > tcp->mss) {
-		split_at(tcp, last->end - tcp->mss);
-		last = &tcp->runs[tcp->n_runs - 1];
+	run = &tcp->runs[i];
+	if (run->end - run->start > tcp->mss) {
+		bool first = tcp_is(tcp, TCPB_RECOVERY);
+
+		split_at(tcp, first ? run->start + tcp->mss : run->end - tcp->mss);
+		run = &tcp->runs[first ? i : i + 1];
 	}
-	last->flags |= RUN_LOST;
-	tcp->tlp_end = last->end;
+	run->flags |= RUN_LOST;
+	/* It goes whatever the window says. */
+	tcp->cwnd = max_u32(tcp->cwnd, runs_in_flight(tcp) + tcp->mss);
+	/* In recovery guests acknowledge at once (RFC 5681 4.2): nothing is learnt of their
+	 * patience. */
+	tcp->tlp_end = tcp_is(tcp, TCPB_RECOVERY) ? 0 : run->end;
+	tcp->tlp_ts = tcp_ts_now(shard, tcp);
 	tcp->rto_due_us = shard->now_us + tcp->rto_us;
+	count_add(&shard->counters, COUNT_TCP_TLP, 1);
 }
 
 void tcp_recovery_timers(struct shard *shard, struct flow *flow)
@@ -616,15 +655,18 @@ void tcp_recovery_timers(struct shard *shard, struct flow *flow)
 	}
 	if (!tcp->rto_due_us)
 		tcp->rto_due_us = shard->now_us + tcp->rto_us;
-	if (tcp_is(tcp, TCPB_RECOVERY | TCPB_TLP_SENT) || !tcp->n_runs || !tcp->srtt_us ||
+	if (tcp_is(tcp, TCPB_RTO_TRIED | TCPB_TLP_SENT) || !tcp->n_runs || !tcp->srtt_us ||
 	    !tcp_is(tcp, TCPB_SACK)) {
 		tcp->tlp_due_us = 0;
 		return;
 	}
+	/* What the socket brings meanwhile, and the window does not let go, puts no probe off. */
+	if (tcp->tlp_due_us)
+		return;
 	/* RFC 8985 7.2: two round trips, and the time for which a lone segment's acknowledgement
 	 * may be delayed; but no later than the time-out, in whose place it is sent then. */
 	pto = max_u32(2 * tcp->srtt_us + 2 * tcp->rttvar_us, TCP_PTO_MIN_US << tcp->pto_steps);
-	if (runs_in_flight(tcp) <= tcp->mss)
+	if (!tcp_is(tcp, TCPB_RECOVERY) && runs_in_flight(tcp) <= tcp->mss)
 		pto += TCP_DELAYED_ACK_US;
 	tcp->tlp_due_us = shard->now_us + pto;
 	if (tcp->tlp_due_us > tcp->rto_due_us)

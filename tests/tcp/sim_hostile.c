@@ -140,10 +140,12 @@ void hostile_run(struct world *w)
 	w->no_guest = true;
 	if (w->host_opens) {
 		world_accept(w);
-		while (!w->our_iss_known)
+		/* A host's peer that goes before our SYN had room leaves nothing to attack. */
+		while (w->flow && !w->our_iss_known)
 			step(w, w->shard->now_us + 10000);
 	}
-	send_syn(w);
+	if (w->flow || !w->host_opens)
+		send_syn(w);
 	while (w->flow && !w->our_iss_known && !w->failed) /* nobody can guess our number */
 		step(w, w->shard->now_us + 10000);
 	if (w->flow)
