@@ -13,10 +13,6 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-/* What a probe of the path's MTU carries at most: the payload of an Ethernet frame. */
-#define PROBE_MAX4 1472
-#define PROBE_MAX6 1452
-
 int dgrams_init(struct shard *shard)
 {
 	struct dgrams *d = calloc(1, sizeof(*d));
@@ -277,22 +273,6 @@ static struct dgram_peer *peer_of(struct shard *shard, struct flow *flow, const 
 	return peer;
 }
 
-/*
- * Whether the host may not cut the datagram, but refuses it where the path is too narrow, and the
- * guest is told. UDP that no Ethernet carries whole may be cut: the guest's kernel would do so, saw
- * it the host's link, and its answer to the ICMP error is a lost datagram and a failing send().
- * A smaller one may be a probe of the path. IPv6 has no DF: an echo is cut by the host, as on it.
- */
-static bool stays_whole(const struct frame *frame)
-{
-	uint32_t len = frame->offload.gso_size ? frame->offload.gso_size : frame->payload_len;
-
-	if (frame->kind == FRAME_UDP)
-		return frame->dont_fragment &&
-		       len <= (frame->version == IP4 ? PROBE_MAX4 : PROBE_MAX6);
-	return frame->dont_fragment && frame->version == IP4;
-}
-
 static void route_to(struct shard *shard, struct flow *flow, const struct frame *frame,
 		     const struct dgram_peer *peer, struct dgram_route *route)
 {
@@ -303,7 +283,10 @@ static void route_to(struct shard *shard, struct flow *flow, const struct frame 
 	route->dst.port = peer->host.port;
 	route->tos = frame->tos;
 	route->ttl = frame->ttl ? frame->ttl : 1;
-	route->dont_fragment = stays_whole(frame);
+	/* IPv6 has no DF: an echo longer than the path's MTU is cut by the host, as on it, and not
+	 * refused. */
+	route->dont_fragment =
+		frame->dont_fragment && (frame->version == IP4 || frame->kind == FRAME_UDP);
 	route->local = peer->local;
 	route->scope = peer->scope ? peer->scope : v->ifindex;
 	if (ip_is_loopback(&peer->host.addr) || peer->via)

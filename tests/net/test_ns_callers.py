@@ -98,24 +98,6 @@ def podman_reaches_the_host_by_the_mapped_address(case):
     assert server.accept()[0].recv(1) == b"x"
 
 
-@rows(("podman's client sends datagrams that the host's link takes in parts, IPv4", FAR4),
-      ("podman's client sends datagrams that the host's link takes in parts, IPv6", FAR6))
-def _(case, far):
-    ns = guest_ns(case)
-    server = case.net.remote.udp(far, 9000)
-    podman(case, ns)
-    with ns:
-        client = socket.socket(socket.AF_INET6 if ":" in far else socket.AF_INET, socket.SOCK_DGRAM)
-    client.settimeout(5)
-    client.connect((far, 9000))
-    for size in (8000, 1500, 1452, 1472, 9000, 100, 65000):
-        client.send(b"q" * size)
-        payload, peer = server.recvfrom(65535)
-        assert len(payload) == size, (len(payload), size)
-        server.sendto(payload, peer)
-        assert len(client.recv(65535)) == size
-
-
 @rows(("podman's port is forwarded", "5000-5000:5000-5000", 5000, 5000),
       ("podman's translated range is forwarded", "5000-5004:6000-6004", 5003, 6003),
       ("podman's port of one address is forwarded", HOST4 + "/5000-5000:80-80", 5000, 80))
