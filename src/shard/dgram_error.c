@@ -182,19 +182,10 @@ static const struct send_error {
 	{ EADDRNOTAVAIL, ICMP_NET_UNREACH, ICMP6_DST_UNREACH_NOROUTE },
 };
 
-/* The router that speaks for the host: the guest's gateway, or in its stead whom the guest wrote
- * to. */
-static struct ip_addr router(const struct shard *shard, const struct frame *frame)
-{
-	const struct netconf_version *v = &netconf_get(shard->rt)->v[frame->version];
-
-	return ip_is_unset(&v->gateway) ? frame_dst(frame) : v->gateway;
-}
-
 static void tell(struct shard *shard, const struct frame *frame, uint8_t type, uint8_t code,
 		 uint32_t info)
 {
-	struct ip_addr from = router(shard, frame);
+	struct ip_addr dst = frame_dst(frame), from = router_towards(shard, &dst);
 
 	icmp_send_error(shard, frame->data + frame->l3_off, frame->linear_len - frame->l3_off, type,
 			code, info, &from);

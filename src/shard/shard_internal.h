@@ -158,6 +158,15 @@ static inline uint32_t guest_mtu(const struct shard *shard, bool v4)
 	return v4 || mtu > 1280 ? mtu : 1280;
 }
 
+/* Who speaks for the host when it cannot reach a destination: the guest's gateway, or in its stead
+ * that itself. */
+static inline struct ip_addr router_towards(const struct shard *shard, const struct ip_addr *dst)
+{
+	const struct netconf_version *v = &netconf_get(shard->rt)->v[ip_version_of(dst)];
+
+	return ip_is_unset(&v->gateway) ? *dst : v->gateway;
+}
+
 /* Puts a flow on the list of those to be run before the turn ends. */
 static inline void shard_touch(struct shard *shard, struct flow *flow)
 {

@@ -179,6 +179,7 @@ static const struct connect_error {
 	uint8_t code6; /* RFC 4443 3.1: of type 1 */
 } connect_errors[] = {
 	{ ENETUNREACH, ICMP_NET_UNREACH, ICMP6_DST_UNREACH_NOROUTE },
+	{ ENETDOWN, ICMP_NET_UNREACH, ICMP6_DST_UNREACH_NOROUTE },
 	{ EHOSTUNREACH, ICMP_HOST_UNREACH, ICMP6_DST_UNREACH_ADDR },
 	{ EHOSTDOWN, ICMP_HOST_UNKNOWN, ICMP6_DST_UNREACH_ADDR },
 	{ ENONET, ICMP_HOST_ISOLATED, ICMP6_DST_UNREACH_ADDR },
@@ -204,11 +205,14 @@ static void send_unreachable(struct shard *shard, const struct flow *flow,
 				.dst_port = flow->key.peer_port,
 				.seq = flow->tcp.irs,
 				.flags = TCP_SYN };
+	struct ip_addr from = router_towards(shard, &l3.dst);
 	size_t len = l3_write(quoted, &l3, TCP_HEADER_LEN);
 
+	if (e->error == ENOPROTOOPT)
+		from = l3.dst; /* which only the host itself can say */
 	len += tcp_header_encode(quoted + len, &h);
 	icmp_send_error(shard, quoted + 14, len - 14, v4 ? ICMP_DEST_UNREACH : ICMP6_DST_UNREACH,
-			v4 ? e->code4 : e->code6, 0, &flow->key.peer);
+			v4 ? e->code4 : e->code6, 0, &from);
 }
 
 static void connect_failed(struct shard *shard, struct flow *flow, int error)
