@@ -121,6 +121,40 @@ def _(case, spec, outside, inside):
     assert payload == b"udp" and sender.recvfrom(10) == (b"back", (HOST4, outside))
 
 
+@rows(("podman's port of an address and interface is forwarded, TCP", "-t", HOST4, "h0"),
+      ("podman's port of an address and interface is forwarded, UDP", "-u", HOST4, "h0"),
+      ("podman's port of an address and interface is forwarded, TCP on loopback", "-t", "127.0.0.1", "lo"),
+      ("podman's port of an address and interface is forwarded, UDP on loopback", "-u", "127.0.0.1", "lo"),
+      ("podman's port of an address and interface is forwarded, TCP on loopback, IPv6", "-t", "::1", "lo"),
+      ("podman's port of an address and interface is forwarded, UDP on loopback, IPv6", "-u", "::1", "lo"))
+def _(case, flag, addr, interface):
+    ns = guest_ns(case)
+    any_addr = "::" if ":" in addr else "0.0.0.0"
+    started(case, "--config-net", flag, "%s%%%s/5000-5002:6000-6002" % (addr, interface),
+            "-u" if flag == "-t" else "-t", "none", "-T", "none", "-U", "none", "--no-map-gw", "--quiet",
+            "--netns", "/run/netns/" + ns.name)
+    for offset in range(3):
+        if flag == "-t":
+            server = ns.tcp_server(any_addr, 6000 + offset)
+            client = case.net.host.tcp_client(addr, 5000 + offset)
+            client.sendall(b"x")
+            assert server.accept()[0].recv(1) == b"x"
+        else:
+            server, client = ns.udp(any_addr, 6000 + offset), case.net.host.udp(addr)
+            client.sendto(b"x", (addr, 5000 + offset))
+            payload, peer = server.recvfrom(10)
+            server.sendto(payload, peer)
+            assert client.recvfrom(10)[1][:2] == (addr, 5000 + offset)
+
+
+@test
+def an_option_of_containers_conf_is_overridden_on_the_command_line(case):
+    ns = guest_ns(case)
+    podman(case, ns, "-I", "first", "--ns-mac-addr", "9a:dd:31:ea:92:98", "-m", "1500",
+           "-I", "myname", "--ns-mac-addr", "aa:bb:cc:dd:ee:ff", "-m", "1280")
+    assert (link(ns)["ifname"], link(ns)["mtu"], link(ns)["address"]) == ("myname", 1280, "aa:bb:cc:dd:ee:ff"), link(ns)
+
+
 @test
 def podman_is_told_an_unknown_option_in_words_that_it_looks_for(case):
     done, _ = started(case, "--config-net", "--bogus", rc=1)
