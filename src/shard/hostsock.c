@@ -180,6 +180,16 @@ void hostsock_abort(int fd)
 	close(fd);
 }
 
+void hostsock_raise_receive(int fd, uint32_t len)
+{
+	int most = (int)len, one = 1;
+
+	/* The buffer grows with the mark of wake-ups (tcp_set_rcvlowat()), and stays when that goes
+	 * back. */
+	setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &most, sizeof(most));
+	setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
+}
+
 void hostsock_keepalive(int fd, int idle_s)
 {
 	int on = 1;

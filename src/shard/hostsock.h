@@ -53,3 +53,8 @@ void hostsock_close(int fd);
 void hostsock_abort(int fd);
 /* Keep-alive on the host's side after idle_s seconds of silence. */
 void hostsock_keepalive(int fd, int idle_s);
+/*
+ * Lets the receive buffer hold len bytes of payload, up to half of tcp_rmem's maximum; never less
+ * than before. Unlike SO_RCVBUF this leaves the kernel's autotuning on.
+ */
+void hostsock_raise_receive(int fd, uint32_t len);

@@ -260,11 +260,16 @@ void shard_run_batch(struct shard *shard, struct batch *batch)
 
 void shard_drain_ring(struct shard *shard, unsigned int producer)
 {
+	struct ring *ring = &shard->rings[producer];
 	struct batch batch;
 
 	shard->foreign = producer >= shard->rt->n_readers;
-	while (ring_pop(&shard->rings[producer], &batch))
+	/* What is pushed meanwhile waits: a busy reader would keep this shard from its other flows
+	 * and its timers for as long as it is faster. */
+	for (uint32_t left = ring_used(ring); left && ring_pop(ring, &batch); left--) {
+		shard->now_us = shard_clock_us();
 		shard_run_batch(shard, &batch);
+	}
 	shard->foreign = false;
 }
 

@@ -40,7 +40,9 @@ static void init(struct shard *shard, struct flow *flow, uint8_t state)
 	struct hash_secret secret = { { shard->rt->secret.k[1], ~shard->rt->secret.k[0] } };
 	uint32_t hash = flow_key_hash(&flow->key, &secret);
 
-	*tcp = (struct tcp){ .state = state, .rto_us = TCP_RTO_FIRST_US };
+	*tcp = (struct tcp){ .state = state,
+			     .rto_us = TCP_RTO_FIRST_US,
+			     .buffer = TCP_BUFFER_LEAST };
 	list_init(&tcp->queue);
 	/* RFC 6528: a secret function of the ports and addresses, and a clock. */
 	tcp->iss = hash + (uint32_t)(shard->now_us / 4);

@@ -106,6 +106,7 @@ struct tcp {
 	uint32_t prior_ssthresh; /* before that loss, which may prove needless */
 	uint32_t recovery_end;
 	uint32_t tx_urgent;
+	uint32_t buffer;  /* bytes that the socket's receive buffer is known to hold */
 	uint32_t run_len; /* bytes that the last run found in the socket: the next asks for as many
 			   */
 	uint8_t dup_acks;

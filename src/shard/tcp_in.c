@@ -247,6 +247,23 @@ static bool is_duplicate_ack(const struct tcp *tcp, const struct frame *frame,
 	       !(h->flags & TCP_FIN) && (uint32_t)h->window << tcp->snd_shift == tcp->snd_wnd;
 }
 
+/*
+ * What the guest has not acknowledged stays in the socket's buffer. The kernel lets that grow by
+ * the pace at which it is emptied in one of the host's round trips, and knows nothing of the
+ * guest's: if that is longer, all of a small buffer is in flight, and the host's peer waits for
+ * room.
+ */
+static void follow_flight(struct flow *flow, uint32_t flight)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	if (!tcp_is(tcp, TCPB_DRAINED) || flight < tcp->buffer / 4 * 3 ||
+	    tcp->buffer >= TCP_BUFFER_MAX || flight / TCP_BUFFER_FAST > tcp->srtt_us)
+		return;
+	tcp->buffer *= 2;
+	hostsock_raise_receive(flow->fd, tcp->buffer);
+}
+
 /* RFC 9293 3.10.7.4, fifth step. False if the segment is not to be looked at further. */
 static bool take_ack(struct shard *shard, struct flow *flow, struct frame *frame,
 		     const struct tcp_header *h)
@@ -263,6 +280,7 @@ static bool take_ack(struct shard *shard, struct flow *flow, struct frame *frame
 		tcp->dup_acks++;
 	if (SEQ_GT(h->ack, tcp->snd_una)) {
 		acked = h->ack - tcp->snd_una;
+		follow_flight(flow, tcp->snd_nxt - tcp->snd_una);
 		tcp->snd_una = h->ack;
 		if (tcp_is(tcp, TCPB_FIN_SENT | TCPB_HOST_EOF) && SEQ_GT(h->ack, tcp->fin_seq))
 			tcp->bits |= TCPB_FIN_ACKED | TCPB_FIN_SENT;

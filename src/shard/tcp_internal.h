@@ -33,6 +33,9 @@
 /* Long enough for five repetitions of a FIN: nothing else can be late on a link within one machine.
  */
 #define TCP_TIME_WAIT_US   (10ull * 1000000)
+#define TCP_BUFFER_LEAST   65536u /* what the usual tcp_rmem gives a socket at first */
+#define TCP_BUFFER_MAX	   (8u << 20)
+#define TCP_BUFFER_FAST	   512u /* bytes per microsecond */
 #define TCP_POLL_MIN_US	   1000u
 #define TCP_POLL_MAX_US	   1000000u
 #define TCP_PERSIST_MIN_US 200000u

@@ -20,6 +20,17 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
 	return a < b ? a : b;
 }
 
+/*
+ * How exact the scoreboard's times are. A thirty-second of the round trip is as good as anything
+ * here is: with a run for each segment that an acknowledgement lets go they would be too many, and
+ * the last, which takes in what is nearest in time, would soon be all that is in flight, sent just
+ * now.
+ */
+static uint32_t time_grain(const struct tcp *tcp)
+{
+	return tcp->srtt_us / 32;
+}
+
 static void remove_run(struct tcp *tcp, unsigned int i)
 {
 	tcp->n_runs--;
@@ -43,11 +54,15 @@ static void join(struct tcp *tcp, unsigned int i)
 	bool in_flight =
 		!(a->flags & (RUN_SACKED | RUN_LOST)) || !(b->flags & (RUN_SACKED | RUN_LOST));
 	uint8_t either = a->flags | b->flags;
+	uint32_t apart =
+		SEQ_LT(a->sent_us, b->sent_us) ? b->sent_us - a->sent_us : a->sent_us - b->sent_us;
 
 	a->end = b->end;
 	if (SEQ_LT(a->sent_us, b->sent_us))
 		a->sent_us = b->sent_us;
-	a->flags = either & RUN_RETRANS;
+	/* Like that of what was sent twice, a time that is far from exact measures no round trip.
+	 */
+	a->flags = apart > 4 * time_grain(tcp) ? RUN_RETRANS : either & RUN_RETRANS;
 	if (!in_flight)
 		a->flags |= either & RUN_LOST ? RUN_LOST : RUN_SACKED;
 	remove_run(tcp, i + 1);
@@ -122,7 +137,8 @@ void runs_sent(struct tcp *tcp, uint32_t start, uint32_t end, uint32_t now_us)
 	struct tcp_run *last = tcp->n_runs ? &tcp->runs[tcp->n_runs - 1] : NULL;
 
 	tcp->tlp_due_us = 0;
-	if (last && last->end == start && !last->flags && last->sent_us == now_us) {
+	if (last && last->end == start && !last->flags &&
+	    now_us - last->sent_us <= time_grain(tcp)) {
 		last->end = end;
 		return;
 	}
@@ -414,7 +430,7 @@ static void undo(struct shard *shard, struct tcp *tcp)
  */
 static uint32_t growth(const struct tcp *tcp, uint32_t acked)
 {
-	bool slow = tcp->srtt_us > QUEUE_LONG_US && tcp->srtt_us / 2 > tcp->min_rtt_us;
+	bool slow = tcp->srtt_us > tcp->min_rtt_us + QUEUE_LONG_US;
 
 	if (tcp->cwnd < tcp->ssthresh || !slow)
 		return acked;

@@ -509,7 +509,7 @@ static void do_host(struct script *sc)
 	fail(sc, "the host can't do '%s'", word);
 }
 
-/* sock written N|open|shutdown|sending|closed|aborted|keepalive|urgent N|pending N */
+/* sock written N|open|shutdown|sending|closed|aborted|keepalive|rcvbuf N|urgent N|pending N */
 static void do_sock(struct script *sc)
 {
 	const struct sim_sock *s = &sc->w->sock;
@@ -532,6 +532,8 @@ static void do_sock(struct script *sc)
 		check_field(sc, "aborted", s->aborted, 1);
 	else if (accept_word(sc, "keepalive"))
 		check_field(sc, "keep-alive", s->keepalive, number(sc));
+	else if (accept_word(sc, "rcvbuf"))
+		check_field(sc, "receive buffer", s->rcvbuf, number(sc));
 	else
 		fail(sc, "unknown state '%s'", next_word(sc));
 }

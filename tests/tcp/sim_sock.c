@@ -276,6 +276,15 @@ void hostsock_abort(int fd)
 		sim_world->on_sock(sim_world, "abort", 0);
 }
 
+void hostsock_raise_receive(int fd, uint32_t len)
+{
+	struct sim_sock *sock = sock_of(fd);
+
+	sock->rcvbuf = len > sock->rcvbuf ? len : sock->rcvbuf;
+	if (sim_world->on_sock)
+		sim_world->on_sock(sim_world, "raise", len);
+}
+
 void hostsock_keepalive(int fd, int idle_s)
 {
 	sock_of(fd)->keepalive = (uint32_t)idle_s;
