@@ -132,13 +132,14 @@ enum batch_kind {
 			  queues has been read, and what is the flow's was handed on, a DRAINED is
 			  owed */
 	BATCH_DRAINED, /* flow: nothing of it comes from the sender any more */
+	BATCH_GO,      /* flow, of number hash: it need not wait for another any more */
 };
 
 /* A run of frames of one slab for one shard, or a word about a flow. */
 struct batch {
 	uint16_t kind; /* enum batch_kind */
 	uint16_t from; /* of BATCH_ASK, OFFER: the sender */
-	uint32_t hash; /* of BATCH_ASK, OFFER: the flow's */
+	uint32_t hash; /* of BATCH_ASK, OFFER: the flow's; of BATCH_GO: its number */
 	struct frame *first;
 	struct frame *last;
 	uint32_t n_frames;

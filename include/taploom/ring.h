@@ -3,8 +3,8 @@
  * Batch ring: carries batches from one producer (a tap reader or a shard) to one shard without a
  * lock. The producer owns the head, the consumer the tail; each word has its cache line. A ring has
  * more entries than there are slabs that can be under way, so that a batch of frames always fits,
- * and so does an answer; a flow, and a question for one, is refused when less than half of the ring
- * is free.
+ * and so does an answer; a flow, a question for one, and the end of a wait are refused when less
+ * than half of the ring is free.
  */
 #pragma once
 
@@ -39,8 +39,8 @@ static inline bool ring_push(struct ring *ring, const struct batch *batch)
 	uint32_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
 	uint32_t used = head - atomic_load_explicit(&ring->tail, memory_order_acquire);
 
-	bool may_wait =
-		batch->kind == BATCH_GIVE || batch->kind == BATCH_ASK || batch->kind == BATCH_OFFER;
+	bool may_wait = batch->kind == BATCH_GIVE || batch->kind == BATCH_ASK ||
+			batch->kind == BATCH_OFFER || batch->kind == BATCH_GO;
 
 	if (used >= (may_wait ? RING_SIZE / 2 : RING_SIZE))
 		return false;

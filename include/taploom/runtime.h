@@ -17,6 +17,7 @@
 #include <stdbool.h>
 
 struct listener;
+struct order;
 struct shard;
 struct tx;
 struct control;
@@ -72,6 +73,8 @@ struct runtime {
 	const struct ns_sockets *ns_sockets; /* of the guest's namespace; NULL: there is none */
 
 	struct listener *spare_listeners; /* and those that may be used again */
+	unsigned int n_listeners;	  /* that were ever made */
+	struct order *orders; /* ORDERS of them, owned; made with the first listener, by control */
 
 	struct udp_ports *udp_ports; /* forwarded UDP ports, by the guest's; the entries have their
 					own rules */

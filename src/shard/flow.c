@@ -119,6 +119,7 @@ struct flow *flow_take(struct shard *shard, const struct flow_key *key, uint32_t
 	atomic_store_explicit(&flow->owner, (uint16_t)shard->id, memory_order_relaxed);
 	list_init(&flow->touched);
 	list_init(&flow->owned);
+	list_init(&flow->held);
 	timer_init(&flow->timer);
 	spread_init_flow(&flow->spread);
 	shard->flows_in_use++;
@@ -190,6 +191,7 @@ void flow_close(struct shard *shard, struct flow *flow)
 	if (flow->closed)
 		return;
 	flow->closed = true;
+	order_done(shard, flow);
 	if (shard->last_flow == flow)
 		shard->last_flow = NULL;
 	list_remove(&flow->touched);

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "list.h"
+#include "order.h"
 #include "pollee.h"
 #include "splice.h"
 #include "splice_udp.h"
@@ -69,6 +70,8 @@ struct flow {
 	struct spread_flow spread;
 	struct list touched; /* in shard->touched, again, waiting or time_wait */
 	struct list owned;   /* in shard->owned */
+	struct list held;    /* in shard->held: nothing was said of it to the guest yet */
+	struct ticket ticket;
 	struct timer timer;
 	union {
 		struct tcp tcp;

@@ -31,6 +31,7 @@ struct listener {
 				 before fd */
 	struct udp_listener *udp; /* the whole of it, for UDP */
 	struct listener *next;	  /* among the open or the spare ones */
+	struct order *order;	  /* constant; shared with other listeners */
 };
 
 static void set_int(int fd, int level, int name, int value)
@@ -110,6 +111,18 @@ static int watch(struct runtime *rt, struct listener *listener, bool everywhere,
 	return 0;
 }
 
+static struct listener *make_listener(struct runtime *rt)
+{
+	struct listener *listener;
+
+	if (!rt->orders)
+		rt->orders = orders_new();
+	listener = rt->orders ? calloc(1, sizeof(*listener)) : NULL;
+	if (listener)
+		listener->order = &rt->orders[rt->n_listeners++ % ORDERS];
+	return listener;
+}
+
 static struct listener *take_listener(struct runtime *rt)
 {
 	struct listener *listener = rt->spare_listeners;
@@ -117,7 +130,7 @@ static struct listener *take_listener(struct runtime *rt)
 	if (listener)
 		rt->spare_listeners = listener->next;
 	else
-		listener = calloc(1, sizeof(*listener));
+		listener = make_listener(rt);
 	if (!listener)
 		return NULL;
 	listener->pollee.kind = POLL_LISTENER;
@@ -242,6 +255,8 @@ void shards_free_listeners(struct runtime *rt)
 		free(l);
 	}
 	rt->spare_listeners = NULL;
+	orders_free(rt->orders);
+	rt->orders = NULL;
 }
 
 /* The key of a connection from the host, as the guest will see it. False if the guest could not
@@ -279,14 +294,14 @@ static void refuse(struct shard *shard, int fd)
 
 /* Whether it goes socket to socket; then it has begun. */
 static bool accepted_splice(struct shard *shard, int fd, const struct sockaddr_storage *sa,
-			    const struct listener *listener)
+			    const struct listener *listener, const struct ticket *ticket)
 {
 	struct endpoint peer, dst;
 
 	if (!endpoint_of(sa, &peer) ||
 	    !splice_wanted(shard, &peer.addr, listener->target, listener->outward, &dst))
 		return false;
-	splice_accept(shard, fd, &dst, listener->outward);
+	splice_accept(shard, fd, &dst, listener->outward, ticket);
 	return true;
 }
 
@@ -326,6 +341,7 @@ void listener_begin(struct shard *shard, struct flow *flow)
 			return;
 		refuse(shard, flow->fd);
 		flow->fd = -1;
+		order_done(shard, flow);
 		flow_give_home(shard, flow);
 		return;
 	}
@@ -339,10 +355,11 @@ void listener_begin(struct shard *shard, struct flow *flow)
 		return;
 	}
 	tcp_open_host(shard, flow);
+	order_enter(shard, flow);
 }
 
 static void accepted(struct shard *shard, int fd, const struct sockaddr_storage *sa,
-		     uint16_t target)
+		     uint16_t target, const struct ticket *ticket)
 {
 	struct flow_key key;
 	struct flow *flow;
@@ -361,9 +378,30 @@ static void accepted(struct shard *shard, int fd, const struct sockaddr_storage 
 	}
 	flow->fd = fd;
 	flow->fresh = true;
+	flow->ticket = *ticket;
 	owner = owner_of(shard, flow->hash);
 	if (owner == shard->id || !shard_give_flow(shard, flow, owner))
 		listener_begin(shard, flow);
+}
+
+/* Under the lock, so that places are in the order in which the kernel gives connections. */
+static int accept_one(struct shard *shard, const struct listener *listener, int listen_fd,
+		      struct sockaddr_storage *sa, struct ticket *ticket)
+{
+	struct order *order = listener->order;
+	socklen_t len = sizeof(*sa);
+	struct endpoint client;
+	int fd;
+
+	if (shard->rt->n_shards == 1 || order_is_crowded(order, shard->now_us))
+		return accept4(listen_fd, (struct sockaddr *)sa, &len,
+			       SOCK_NONBLOCK | SOCK_CLOEXEC);
+	pthread_mutex_lock(&order->lock);
+	fd = accept4(listen_fd, (struct sockaddr *)sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd >= 0 && endpoint_of(sa, &client))
+		order_take(order, listener, &client.addr, shard->now_us, ticket);
+	pthread_mutex_unlock(&order->lock);
+	return fd;
 }
 
 void listener_accept(struct shard *shard, struct listener *listener)
@@ -372,9 +410,8 @@ void listener_accept(struct shard *shard, struct listener *listener)
 
 	for (unsigned int i = 0; i < ACCEPT_MAX && listen_fd >= 0; i++) {
 		struct sockaddr_storage sa = { 0 };
-		socklen_t len = sizeof(sa);
-		int fd = accept4(listen_fd, (struct sockaddr *)&sa, &len,
-				 SOCK_NONBLOCK | SOCK_CLOEXEC);
+		struct ticket ticket = { 0 };
+		int fd = accept_one(shard, listener, listen_fd, &sa, &ticket);
 
 		if (fd < 0) {
 			if (errno == EMFILE || errno == ENFILE)
@@ -382,7 +419,7 @@ void listener_accept(struct shard *shard, struct listener *listener)
 			return;
 		}
 		count_add(&shard->counters, COUNT_ACCEPTED, 1);
-		if (!accepted_splice(shard, fd, &sa, listener))
-			accepted(shard, fd, &sa, listener->target);
+		if (!accepted_splice(shard, fd, &sa, listener, &ticket))
+			accepted(shard, fd, &sa, listener->target, &ticket);
 	}
 }

@@ -66,6 +66,15 @@ bool shard_give_flow(struct shard *shard, struct flow *flow, unsigned int owner)
 	return true;
 }
 
+void move_let_go(struct shard *shard, const struct flow *flow, uint32_t number, unsigned int to)
+{
+	struct batch batch = { .kind = BATCH_GO, .hash = number, .flow = (struct flow *)flow };
+
+	/* Else its wait ends by time. */
+	if (ring_has_time(shard, to))
+		push(shard, to, &batch);
+}
+
 /* The place of a flow that was asked for, or NULL. */
 static struct wanted *find_wanted(struct shard *shard, const struct flow *flow)
 {

@@ -121,6 +121,9 @@ static bool run_tcp(struct shard *shard, struct flow *flow)
 
 	if (shard->spreads && !flow->closed && flow->tcp.state == TCPS_OPEN)
 		spread_note(&shard->spread, &flow->spread, flow->tcp.snd_una + flow->tcp.rcv_nxt);
+	/* Our ACK of the guest's answer is written. */
+	if (room && flow->ticket.number && flow->tcp.state == TCPS_OPEN)
+		order_done(shard, flow);
 	return room;
 }
 
@@ -254,6 +257,9 @@ void shard_run_batch(struct shard *shard, struct batch *batch)
 	case BATCH_DRAINED:
 		move_drained(shard, batch->flow);
 		break;
+	case BATCH_GO:
+		order_go(shard, batch->flow, batch->hash);
+		break;
 	}
 	batch_done(batch);
 }
@@ -300,7 +306,9 @@ static void run_timers(struct shard *shard)
 	while ((node = list_take(&due))) {
 		struct flow *flow = LIST_ENTRY(node, struct flow, timer.link);
 
-		if (flow->key.proto == FLOW_TCP)
+		if (!list_is_empty(&flow->held))
+			order_begin(shard, flow);
+		else if (flow->key.proto == FLOW_TCP)
 			tcp_timer(shard, flow);
 		else if (flow->key.proto == FLOW_SPLICE)
 			splice_timer(shard, flow);

@@ -99,7 +99,8 @@ struct shard {
 		connecting; /* ... those of the guest whose connect() is under way, oldest first */
 	uint32_t n_connecting;
 	uint16_t connecting_to[CONNECTING_SLOTS]; /* of these, by a hash of where to */
-	struct list touched;			  /* flows to be run before this turn ends */
+	struct list held;      /* accepted, and waiting for others: see order.h */
+	struct list touched;   /* flows to be run before this turn ends */
 	struct list again;     /* flows to be run with the next turn, without a wait */
 	struct list waiting;   /* flows to be run when the guest's side has room */
 	struct list time_wait; /* TCP flows in that state, oldest first */
@@ -143,6 +144,7 @@ static inline void shard_init_lists(struct shard *shard)
 	list_init(&shard->flows_free);
 	list_init(&shard->owned);
 	list_init(&shard->connecting);
+	list_init(&shard->held);
 	list_init(&shard->touched);
 	list_init(&shard->again);
 	list_init(&shard->time_wait);
@@ -214,6 +216,8 @@ void shard_own(struct shard *shard, struct flow *flow);
 /* move.c: hands a flow that this shard owns to another, in order behind what was forwarded. False:
  * the ring is busy. */
 bool shard_give_flow(struct shard *shard, struct flow *flow, unsigned int owner);
+/* Tells another shard that a flow, which it may hold, need not wait any more: see order.h. */
+void move_let_go(struct shard *shard, const struct flow *flow, uint32_t number, unsigned int to);
 /* A frame of a flow that another shard owns has come here: it goes there; and if the guest goes on
  * sending here, the flow is asked for. */
 void move_hand_on(struct shard *shard, struct flow *flow, struct frame *frame, unsigned int owner);

@@ -102,6 +102,7 @@ static void end_entry(struct shard *shard, struct flow *flow)
 	}
 	set_heavy(shard, flow, false);
 	flow->closed = true;
+	order_done(shard, flow);
 	wheel_disarm(&shard->wheel, &flow->timer);
 	list_remove(&flow->owned);
 	list_remove(&flow->touched);
@@ -173,7 +174,7 @@ static int open_other(struct shard *shard, struct flow *flow)
 	return watch(shard, flow);
 }
 
-static void begin(struct shard *shard, struct flow *flow)
+void splice_begin(struct shard *shard, struct flow *flow)
 {
 	int ret = open_other(shard, flow);
 
@@ -202,7 +203,8 @@ static void init(struct splice *splice, int fd, const struct endpoint *dst, bool
 	splice->side[SPLICE_ACCEPTED].opened = true;
 }
 
-void splice_accept(struct shard *shard, int fd, const struct endpoint *dst, bool outward)
+void splice_accept(struct shard *shard, int fd, const struct endpoint *dst, bool outward,
+		   const struct ticket *ticket)
 {
 	static const struct flow_key key = { .proto = FLOW_SPLICE };
 	struct flow *flow = flow_take(shard, &key, 0);
@@ -214,7 +216,8 @@ void splice_accept(struct shard *shard, int fd, const struct endpoint *dst, bool
 	init(&flow->splice, fd, dst, outward);
 	shard_own(shard, flow);
 	count_add(&shard->counters, COUNT_FLOWS_OPENED, 1);
-	begin(shard, flow);
+	flow->ticket = *ticket;
+	order_enter(shard, flow);
 }
 
 /* The work. */
@@ -236,6 +239,8 @@ void splice_event(struct shard *shard, struct splice_side *side, uint32_t events
 	}
 	if (events & EPOLLOUT)
 		side->writable = side->opened = true;
+	if (side->end == SPLICE_OPENED && side->opened)
+		order_done(shard, flow);
 	if (events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP))
 		side->readable = true;
 	if (events & (EPOLLRDHUP | EPOLLHUP))
@@ -385,6 +390,6 @@ void splice_turn(struct shard *shard)
 	while ((node = list_take(&starved))) {
 		struct flow *flow = LIST_ENTRY(node, struct flow, touched);
 
-		(flow->key.proto == FLOW_SPLICE ? begin : splice_udp_resume)(shard, flow);
+		(flow->key.proto == FLOW_SPLICE ? splice_begin : splice_udp_resume)(shard, flow);
 	}
 }

@@ -23,6 +23,7 @@
 
 struct flow;
 struct shard;
+struct ticket;
 
 enum splice_end { SPLICE_ACCEPTED, SPLICE_OPENED, SPLICE_ENDS };
 
@@ -69,7 +70,10 @@ bool splice_wanted(const struct shard *shard, const struct ip_addr *src, uint16_
 		   bool outward, struct endpoint *dst);
 
 /* Begins a connection from one that was accepted, which is the flow's from now on; or resets it. */
-void splice_accept(struct shard *shard, int fd, const struct endpoint *dst, bool outward);
+void splice_accept(struct shard *shard, int fd, const struct endpoint *dst, bool outward,
+		   const struct ticket *ticket);
+/* Its turn has come: connects the other one. */
+void splice_begin(struct shard *shard, struct flow *flow);
 
 /* Something was reported for one of the two sockets. */
 void splice_event(struct shard *shard, struct splice_side *side, uint32_t events);

@@ -82,6 +82,11 @@ static bool send_syn(struct shard *shard, struct flow *flow)
 void tcp_open_host(struct shard *shard, struct flow *flow)
 {
 	init(shard, flow, TCPS_SYN_SENT);
+}
+
+void tcp_begin_host(struct shard *shard, struct flow *flow)
+{
+	flow->tcp.ts_recent_us = shard->now_us;
 	if (!send_syn(shard, flow))
 		shard_touch(shard, flow);
 	arm(shard, flow);

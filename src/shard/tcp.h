@@ -183,8 +183,10 @@ struct tcp {
  * flow->fd. */
 void tcp_open_guest(struct shard *shard, struct flow *flow, const struct frame *frame);
 
-/* Begins a flow for a connection accepted on the host, flow->fd: sends a SYN to the guest. */
+/* Prepares a flow for a connection accepted on the host, flow->fd. */
 void tcp_open_host(struct shard *shard, struct flow *flow);
+/* Begins it: sends a SYN to the guest. */
+void tcp_begin_host(struct shard *shard, struct flow *flow);
 
 /* What connect() said, at once or later: 0, or a positive errno, which the guest learns as a host
  * would. */

@@ -90,7 +90,7 @@ static inline void world_commit(struct tx *tx, size_t len, const struct tx_offlo
 	(void)tx;
 	assert_true(world.n <= WORLD_FRAMES);
 	f->len = len;
-	f->offload = *offload;
+	f->offload = offload ? *offload : (struct tx_offload){ 0 };
 	f->bytes = malloc(len);
 	assert_non_null(f->bytes);
 	memcpy(f->bytes, world.buf, len);

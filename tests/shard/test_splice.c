@@ -437,7 +437,7 @@ static void a_connection_waits_for_a_socket_of_the_namespace(void **state)
 	assert_int_equal(getsockname(sw.server, (struct sockaddr *)&sa, &len), 0);
 	dst.port = ntohs(sa.sin_port);
 	sw.empty = true;
-	splice_accept(world.shard, accept_outside(p.client), &dst, false);
+	splice_accept(world.shard, accept_outside(p.client), &dst, false, &(struct ticket){ 0 });
 	assert_int_equal(send(p.client, "early", 5, 0), 5);
 	settle();
 	assert_int_equal(accept(sw.server, NULL, NULL), -1);

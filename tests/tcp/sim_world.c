@@ -362,6 +362,7 @@ static struct flow *new_flow(struct world *w)
 	flow->fd = -1;
 	list_init(&flow->touched);
 	list_init(&flow->owned);
+	list_init(&flow->held);
 	timer_init(&flow->timer);
 	return flow;
 }
@@ -374,7 +375,8 @@ void world_aim_iss(struct world *w, uint32_t iss)
 	bool trace = w->trace;
 
 	w->trace = false;
-	tcp_open_host(shard, flow); /* its SYN shows what the present clock gives */
+	tcp_open_host(shard, flow);
+	tcp_begin_host(shard, flow); /* its SYN shows what the present clock gives */
 	flow_close(shard, flow);
 	now += 4ull * (iss - w->our_iss);
 	shard->now_us = now;
@@ -397,6 +399,7 @@ void world_accept(struct world *w)
 	flow->in_epoll = true;
 	list_append(&w->shard->owned, &flow->owned);
 	tcp_open_host(w->shard, flow);
+	tcp_begin_host(w->shard, flow);
 	sock_raise(&w->sock, 0);
 	if (!w->sock.scripted)
 		w->sock.turn_at_us = w->shard->now_us + 1;
