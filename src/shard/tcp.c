@@ -446,7 +446,10 @@ static bool run_handshake(struct shard *shard, struct flow *flow)
 	list_remove(&flow->touched); /* done here */
 	if (tcp_is(&flow->tcp, TCPB_ABORT))
 		return end_flow(shard, flow);
-	return !tcp_is(&flow->tcp, TCPB_SYN_DUE) || send_syn(shard, flow);
+	if (tcp_is(&flow->tcp, TCPB_SYN_DUE))
+		return send_syn(shard, flow);
+	return !tcp_is(&flow->tcp, TCPB_ACK_NOW) ||
+	       tcp_send_control(shard, flow, flow->tcp.snd_nxt, TCP_ACK);
 }
 
 bool tcp_run(struct shard *shard, struct flow *flow)

@@ -596,12 +596,15 @@ static void in_syn_rcvd(struct shard *shard, struct flow *flow, struct frame *fr
 	uint32_t rtt;
 
 	if (h->flags & TCP_RST) {
-		if (h->seq == tcp->rcv_nxt)
-			tcp_abort(shard, flow, false);
+		take_reset(shard, flow, h);
 		return;
 	}
 	if (h->flags & TCP_SYN && h->seq == tcp->irs) {
 		tcp_send_control(shard, flow, tcp->iss, TCP_SYN | TCP_ACK);
+		return;
+	}
+	if (h->flags & TCP_SYN) {
+		challenge(shard, tcp);
 		return;
 	}
 	if (!(h->flags & TCP_ACK))
