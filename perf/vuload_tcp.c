@@ -300,10 +300,14 @@ void vl_tcp_timer(struct vl *vl, struct vl_tcp *tcp, int64_t now)
 		resent += emit(vl, tcp, SYN, tcp->iss, 0, 0);
 		return;
 	}
+	if (tcp->written > tcp->una && tcp->limit <= tcp->una) {
+		/* A probe of the closed window. It counts as sent: if the window is open by now,
+		 * the byte is taken. */
+		emit(vl, tcp, ACK, seq_of(tcp, tcp->una), tcp->una, 1);
+		tcp->max = tcp->max > tcp->una ? tcp->max : tcp->una + 1;
+		return;
+	}
 	timeouts += waits;
 	if (waits)
 		go_back(tcp);
-	else if (tcp->written > tcp->nxt && tcp->limit <= tcp->nxt)
-		/* A probe of the closed window: one byte that it does not take. */
-		emit(vl, tcp, ACK, seq_of(tcp, tcp->nxt), tcp->nxt, 1);
 }
