@@ -537,8 +537,19 @@ bool tcp_may_connect(struct shard *shard, const struct flow_key *to)
 
 bool tcp_drop_connecting(struct shard *shard)
 {
-	return !list_is_empty(&shard->connecting) &&
-	       end_attempt(shard, LIST_ENTRY(shard->connecting.next, struct flow, owned));
+	struct list *node = shard->connecting.next;
+	struct flow *most = NULL;
+
+	/* Of the oldest it is one that goes to where most do, so that what lasts long elsewhere
+	 * lives on. */
+	for (unsigned int i = 0; i < CONNECTING_LOOK && node != &shard->connecting; i++) {
+		struct flow *flow = LIST_ENTRY(node, struct flow, owned);
+
+		if (!most || *attempts_to(shard, &flow->key) > *attempts_to(shard, &most->key))
+			most = flow;
+		node = node->next;
+	}
+	return most && end_attempt(shard, most);
 }
 
 void tcp_join(struct shard *shard, struct flow *flow)

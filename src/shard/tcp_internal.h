@@ -28,6 +28,7 @@
  * towards one address, each connect() searches them one by one: a millisecond and more. */
 #define TCP_CONNECTING_MAX   8192u
 #define CONNECTING_SEARCH    256u    /* attempts looked at for one to a given address */
+#define CONNECTING_LOOK	     16u     /* ... and of which the one to give way is chosen */
 #define TCP_CONNECT_LEAST_US 250000u /* before a newer flow may take an attempt's place */
 #define TCP_CONNECT_US	     (140ull * 1000000) /* beyond what the host's own retries take */
 /* Long enough for five repetitions of a FIN: nothing else can be late on a link within one machine.
