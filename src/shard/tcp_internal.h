@@ -94,6 +94,9 @@ bool tcp_send_rest(struct shard *shard, struct flow *flow);
 bool tcp_send_stray(struct shard *shard, const struct frame *frame, uint32_t seq, uint32_t ack,
 		    uint8_t flags);
 
+/* tcp_attempts.c: the guest's attempt to connect is answered or given up. */
+void tcp_attempt_over(struct shard *shard, const struct flow *flow);
+
 /* tcp_recovery.c: what is in flight to the guest. */
 void runs_sent(struct tcp *tcp, uint32_t start, uint32_t end, uint32_t now_us);
 /* Takes an acknowledgement: cumulative, and SACK blocks. */

@@ -260,22 +260,29 @@ static void the_way_to_a_router_off_the_link_is_told_unasked(void **state)
 	assert_null(find(bytes, dhcp_encode(bytes, &reply), 121));
 }
 
-static void a_reply_is_padded_to_300_bytes_and_never_passes_its_limit(void **state)
+/* As many search domains as there may be, of 60 characters each. */
+static void add_long_search(struct dhcp_reply *reply)
 {
 	static struct domain search[MAX_SEARCH];
+
+	for (unsigned int i = 0; i < MAX_SEARCH; i++) {
+		memset(search[i].name, 'a' + (int)i, 60);
+		search[i].name[30] = '.';
+	}
+	reply->search = search;
+	reply->n_search = MAX_SEARCH;
+}
+
+static void a_reply_is_padded_to_300_bytes_and_never_passes_its_limit(void **state)
+{
 	struct dhcp_bytes params = { 3, { 119, 3, 26 } };
 	struct dhcp_reply reply = ack();
 	uint8_t bytes[DHCP_MAX_LEN];
 
 	(void)state;
 	assert_int_equal(dhcp_encode(bytes, &reply), DHCP_MIN_LEN);
-	for (unsigned int i = 0; i < MAX_SEARCH; i++) {
-		memset(search[i].name, 'a' + (int)i, 60);
-		search[i].name[30] = '.';
-	}
+	add_long_search(&reply);
 	reply.params = &params;
-	reply.search = search;
-	reply.n_search = MAX_SEARCH;
 	for (uint16_t max = DHCP_MIN_LEN; max <= DHCP_MAX_LEN; max++) {
 		reply.max_len = max;
 		assert_in_range(dhcp_encode(bytes, &reply), DHCP_MIN_LEN, max);
@@ -284,21 +291,15 @@ static void a_reply_is_padded_to_300_bytes_and_never_passes_its_limit(void **sta
 
 static void a_long_value_is_written_in_pieces(void **state)
 {
-	static struct domain search[MAX_SEARCH];
 	struct dhcp_bytes params = { 1, { 119 } };
 	struct dhcp_reply reply = ack();
 	uint8_t bytes[DHCP_MAX_LEN];
 	const uint8_t *at;
 
 	(void)state;
-	for (unsigned int i = 0; i < MAX_SEARCH; i++) {
-		memset(search[i].name, 'a' + (int)i, 60);
-		search[i].name[30] = '.';
-	}
+	add_long_search(&reply);
 	reply.max_len = DHCP_MAX_LEN;
 	reply.params = &params;
-	reply.search = search;
-	reply.n_search = MAX_SEARCH;
 	at = find(bytes, dhcp_encode(bytes, &reply), 119);
 	assert_non_null(at);
 	assert_int_equal(at[1], 255);
@@ -309,7 +310,6 @@ static void a_long_value_is_written_in_pieces(void **state)
 /* Whole names, and behind all else that was asked for. */
 static void a_search_list_that_does_not_fit_is_cut(void **state)
 {
-	static struct domain search[MAX_SEARCH];
 	struct dhcp_bytes params = { 3, { 119, 3, 26 } };
 	struct dhcp_reply reply = ack();
 	uint8_t bytes[DHCP_MAX_LEN];
@@ -317,13 +317,8 @@ static void a_search_list_that_does_not_fit_is_cut(void **state)
 	size_t len;
 
 	(void)state;
-	for (unsigned int i = 0; i < MAX_SEARCH; i++) {
-		memset(search[i].name, 'a' + (int)i, 60);
-		search[i].name[30] = '.';
-	}
+	add_long_search(&reply);
 	reply.params = &params;
-	reply.search = search;
-	reply.n_search = MAX_SEARCH;
 	reply.max_len = 500;
 	len = dhcp_encode(bytes, &reply);
 	at = find(bytes, len, 119);

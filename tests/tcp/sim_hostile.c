@@ -132,24 +132,31 @@ static void step(struct world *w, uint64_t until_us)
 		w->shard->now_us = until_us;
 }
 
+/* A handshake up to our answer, as nobody can guess our number. */
+static void begin(struct world *w)
+{
+	if (w->host_opens) {
+		world_accept(w);
+		/* A host's peer that goes before our SYN had room leaves nothing to attack. */
+		while (w->flow && !w->our_iss_known)
+			step(w, w->shard->now_us + 10000);
+		if (!w->flow)
+			return;
+	}
+	send_syn(w);
+	while (w->flow && !w->our_iss_known && !w->failed)
+		step(w, w->shard->now_us + 10000);
+	if (w->flow)
+		w->guest_edge_max = w->flow->tcp.snd_una + 1 + w->flow->tcp.snd_wnd;
+}
+
 void hostile_run(struct world *w)
 {
 	struct rng *r = &w->rng;
 	uint32_t n = 50 + rng_below(r, 1000);
 
 	w->no_guest = true;
-	if (w->host_opens) {
-		world_accept(w);
-		/* A host's peer that goes before our SYN had room leaves nothing to attack. */
-		while (w->flow && !w->our_iss_known)
-			step(w, w->shard->now_us + 10000);
-	}
-	if (w->flow || !w->host_opens)
-		send_syn(w);
-	while (w->flow && !w->our_iss_known && !w->failed) /* nobody can guess our number */
-		step(w, w->shard->now_us + 10000);
-	if (w->flow)
-		w->guest_edge_max = w->flow->tcp.snd_una + 1 + w->flow->tcp.snd_wnd;
+	begin(w);
 	for (uint32_t i = 0; i < n && w->flow && !w->failed; i++) {
 		struct segment s;
 

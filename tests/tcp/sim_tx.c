@@ -123,6 +123,22 @@ static void read_header(struct segment *s, const uint8_t *tcp)
 	s->urgent = load_be16(tcp + 18);
 }
 
+/* The window that an acknowledgement offers. */
+static void check_edge(struct world *w, const struct segment *s)
+{
+	bool scaled =
+		w->wscale_offered_by_us && w->wscale_offered_by_guest && !(s->flags & TCP_SYN);
+	uint32_t edge = s->ack + ((uint32_t)s->window << (scaled ? w->our_shift : 0));
+
+	/* The window of a SYN is never scaled, and is little beside what a challenge ACK before its
+	 * repetition may have said. */
+	if (w->our_edge_known && SEQ_LT(edge, w->our_edge) && !(s->flags & TCP_SYN))
+		world_fail(w, "the offered window's right edge goes back by %u",
+			   w->our_edge - edge);
+	w->our_edge = edge;
+	w->our_edge_known = true;
+}
+
 /* What a segment of ours must hold at any time, whatever the guest does. */
 static void check_sequence(struct world *w, struct segment *s)
 {
@@ -143,19 +159,8 @@ static void check_sequence(struct world *w, struct segment *s)
 	    SEQ_GT(end - (s->flags & TCP_FIN ? 1 : 0), w->guest_edge_max))
 		world_fail(w, "payload to %u beyond the guest's window, which ends at %u",
 			   end - w->our_iss, w->guest_edge_max - w->our_iss);
-	if (s->flags & TCP_ACK && !(s->flags & TCP_RST) && w->our_iss_known) {
-		bool scaled = w->wscale_offered_by_us && w->wscale_offered_by_guest &&
-			      !(s->flags & TCP_SYN);
-		uint32_t edge = s->ack + ((uint32_t)s->window << (scaled ? w->our_shift : 0));
-
-		/* The window of a SYN is never scaled, and is little beside what a challenge ACK
-		 * before its repetition may have said. */
-		if (w->our_edge_known && SEQ_LT(edge, w->our_edge) && !(s->flags & TCP_SYN))
-			world_fail(w, "the offered window's right edge goes back by %u",
-				   w->our_edge - edge);
-		w->our_edge = edge;
-		w->our_edge_known = true;
-	}
+	if (s->flags & TCP_ACK && !(s->flags & TCP_RST) && w->our_iss_known)
+		check_edge(w, s);
 }
 
 static void emit(struct world *w, struct segment *s)
