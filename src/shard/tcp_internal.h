@@ -97,15 +97,24 @@ bool tcp_send_stray(struct shard *shard, const struct frame *frame, uint32_t seq
 /* tcp_attempts.c: the guest's attempt to connect is answered or given up. */
 void tcp_attempt_over(struct shard *shard, const struct flow *flow);
 
-/* tcp_recovery.c: what is in flight to the guest. */
+/* tcp_runs.c: what is in flight to the guest. */
 void runs_sent(struct tcp *tcp, uint32_t start, uint32_t end, uint32_t now_us);
-/* Takes an acknowledgement: cumulative, and SACK blocks. */
-void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_header *h,
-		      uint32_t acked);
 /* The next run to be sent again, or NULL. */
 struct tcp_run *runs_next_lost(struct tcp *tcp);
 /* Part of a lost run was sent again. */
 void runs_resent(struct tcp *tcp, uint32_t start, uint32_t end, uint32_t now_us);
+void runs_remove(struct tcp *tcp, unsigned int i);
+/* Neighbours of one fate become one run. */
+void runs_tidy(struct tcp *tcp);
+/* Makes place for two more runs by joining the neighbours that are the least loss. */
+void runs_make_room(struct tcp *tcp);
+/* Splits the run that holds seq, so that a run begins there. Returns its index. */
+unsigned int runs_split_at(struct tcp *tcp, uint32_t seq);
+
+/* tcp_recovery.c: what becomes of it. */
+/* Takes an acknowledgement: cumulative, and SACK blocks. */
+void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_header *h,
+		      uint32_t acked);
 /* The guest said that segments of ours met congestion: reduces, once a window (RFC 3168 6.1.2). */
 void tcp_recovery_ecn(struct tcp *tcp);
 /* A hop takes packets of this size only: what is in flight goes again in shorter segments. */

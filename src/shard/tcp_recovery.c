@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Loss recovery towards the guest: a scoreboard of runs, RACK and tail-loss probes (RFC 8985), the
- * retransmission time-out (RFC 6298), and Eifel detection by timestamps (RFC 3522). The link ends
- * in the same machine: what is lost there was thrown away by a full queue, so that the congestion
- * window grows fast, and slowly only where that queue is long. It begins with RFC 6928's, so that a
- * slow guest's round trip is known before all its window is in flight.
+ * Loss recovery towards the guest, by the scoreboard of tcp_runs.c: RACK and tail-loss probes (RFC
+ * 8985), the retransmission time-out (RFC 6298), and Eifel detection by timestamps (RFC 3522). The
+ * link ends in the same machine: what is lost there was thrown away by a full queue, so that the
+ * congestion window grows fast, and slowly only where that queue is long. It begins with RFC
+ * 6928's, so that a slow guest's round trip is known before all its window is in flight.
  */
 #include "tcp_internal.h"
 
@@ -18,168 +18,6 @@ static uint32_t max_u32(uint32_t a, uint32_t b)
 static uint32_t min_u32(uint32_t a, uint32_t b)
 {
 	return a < b ? a : b;
-}
-
-/*
- * How exact the scoreboard's times are. A thirty-second of the round trip is as good as anything
- * here is: with a run for each segment that an acknowledgement lets go they would be too many, and
- * the last, which takes in what is nearest in time, would soon be all that is in flight, sent just
- * now.
- */
-static uint32_t time_grain(const struct tcp *tcp)
-{
-	return tcp->srtt_us / 32;
-}
-
-static void remove_run(struct tcp *tcp, unsigned int i)
-{
-	tcp->n_runs--;
-	memmove(&tcp->runs[i], &tcp->runs[i + 1], (tcp->n_runs - i) * sizeof(tcp->runs[0]));
-}
-
-/* Whether two neighbours may become one without a loss of meaning; a later time is the careful one.
- */
-static bool alike(const struct tcp_run *a, const struct tcp_run *b)
-{
-	return a->flags == b->flags && (a->flags & RUN_SACKED || a->sent_us == b->sent_us);
-}
-
-/*
- * Two neighbours become one. With something in flight in it the whole counts as in flight: if it
- * counted as lost, what was just repeated would be so again at once, without end.
- */
-static void join(struct tcp *tcp, unsigned int i)
-{
-	struct tcp_run *a = &tcp->runs[i], *b = &tcp->runs[i + 1];
-	bool in_flight =
-		!(a->flags & (RUN_SACKED | RUN_LOST)) || !(b->flags & (RUN_SACKED | RUN_LOST));
-	uint8_t either = a->flags | b->flags;
-	uint32_t apart =
-		SEQ_LT(a->sent_us, b->sent_us) ? b->sent_us - a->sent_us : a->sent_us - b->sent_us;
-
-	a->end = b->end;
-	if (SEQ_LT(a->sent_us, b->sent_us))
-		a->sent_us = b->sent_us;
-	/* Like that of what was sent twice, a time that is far from exact measures no round trip.
-	 */
-	a->flags = apart > 4 * time_grain(tcp) ? RUN_RETRANS : either & RUN_RETRANS;
-	if (!in_flight)
-		a->flags |= either & RUN_LOST ? RUN_LOST : RUN_SACKED;
-	remove_run(tcp, i + 1);
-}
-
-static void tidy(struct tcp *tcp)
-{
-	for (unsigned int i = 0; i + 1 < tcp->n_runs;) {
-		if (alike(&tcp->runs[i], &tcp->runs[i + 1]))
-			join(tcp, i);
-		else
-			i++;
-	}
-}
-
-/*
- * What is lost of the scoreboard's truth if two neighbours become one: of one kind, only when they
- * were sent; else rather the little that was SACKed (RFC 2018 8 lets a sender forget it), and
- * rather beside what is in flight than beside what is lost, with which it would be repeated.
- */
-static uint64_t cost_of_join(const struct tcp_run *a, const struct tcp_run *b)
-{
-	uint32_t apart = b->sent_us - a->sent_us;
-	uint32_t a_len = a->end - a->start, b_len = b->end - b->start;
-
-	if (!((a->flags ^ b->flags) & (RUN_SACKED | RUN_LOST)))
-		return (int32_t)apart < 0 ? 0 - apart : apart;
-	return 1ull << 40 | (uint64_t)((a->flags | b->flags) & RUN_LOST ? 1 : 0) << 36 |
-	       (a->flags & RUN_SACKED ? a_len : b_len);
-}
-
-/* Makes place for two more runs by joining the neighbours that are the least loss. */
-static void make_room(struct tcp *tcp)
-{
-	while (tcp->n_runs > TCP_RUNS - 2) {
-		unsigned int best = 0;
-		uint64_t best_cost = UINT64_MAX;
-
-		for (unsigned int i = 0; i + 1 < tcp->n_runs; i++) {
-			uint64_t cost = cost_of_join(&tcp->runs[i], &tcp->runs[i + 1]);
-
-			if (cost < best_cost) {
-				best_cost = cost;
-				best = i;
-			}
-		}
-		join(tcp, best);
-	}
-}
-
-/* Splits the run that holds seq, so that a run begins there. Returns its index. */
-static unsigned int split_at(struct tcp *tcp, uint32_t seq)
-{
-	for (unsigned int i = 0; i < tcp->n_runs; i++) {
-		struct tcp_run *r = &tcp->runs[i];
-
-		if (SEQ_LE(seq, r->start))
-			return i;
-		if (SEQ_GE(seq, r->end))
-			continue;
-		memmove(r + 1, r, (tcp->n_runs - i) * sizeof(*r));
-		tcp->n_runs++;
-		r[0].end = seq;
-		r[1].start = seq;
-		return i + 1;
-	}
-	return tcp->n_runs;
-}
-
-void runs_sent(struct tcp *tcp, uint32_t start, uint32_t end, uint32_t now_us)
-{
-	struct tcp_run *last = tcp->n_runs ? &tcp->runs[tcp->n_runs - 1] : NULL;
-
-	tcp->tlp_due_us = 0;
-	if (last && last->end == start && !last->flags &&
-	    now_us - last->sent_us <= time_grain(tcp)) {
-		last->end = end;
-		return;
-	}
-	make_room(tcp);
-	tcp->runs[tcp->n_runs++] = (struct tcp_run){ start, end, now_us, 0 };
-}
-
-void runs_resent(struct tcp *tcp, uint32_t start, uint32_t end, uint32_t now_us)
-{
-	unsigned int i;
-
-	tcp->tlp_due_us = 0;
-	make_room(tcp);
-	i = split_at(tcp, start);
-	split_at(tcp, end);
-	for (; i < tcp->n_runs && SEQ_LT(tcp->runs[i].start, end); i++) {
-		tcp->runs[i].sent_us = now_us;
-		tcp->runs[i].flags = (uint8_t)((tcp->runs[i].flags & ~RUN_LOST) | RUN_RETRANS);
-	}
-	tidy(tcp);
-}
-
-struct tcp_run *runs_next_lost(struct tcp *tcp)
-{
-	for (unsigned int i = 0; i < tcp->n_runs; i++) {
-		if (tcp->runs[i].flags & RUN_LOST)
-			return &tcp->runs[i];
-	}
-	return NULL;
-}
-
-/* RFC 6675's pipe: sent, neither SACKed nor lost. */
-uint32_t runs_in_flight(const struct tcp *tcp)
-{
-	uint32_t bytes = 0;
-
-	for (unsigned int i = 0; i < tcp->n_runs; i++) {
-		if (!(tcp->runs[i].flags & (RUN_SACKED | RUN_LOST)))
-			bytes += tcp->runs[i].end - tcp->runs[i].start;
-	}
-	return bytes;
 }
 
 /* RFC 6298 2, without back-off. */
@@ -295,7 +133,7 @@ static void runs_acked(struct shard *shard, struct tcp *tcp, const struct tcp_he
 		if (!(tcp->runs[0].flags & RUN_SACKED))
 			run_acked(shard, tcp, &tcp->runs[0], h,
 				  in_time && (tcp->runs[0].end == una || tcp->n_runs == 1));
-		remove_run(tcp, 0);
+		runs_remove(tcp, 0);
 	}
 	if (tcp->n_runs && SEQ_LT(tcp->runs[0].start, una)) {
 		struct tcp_run part = tcp->runs[0];
@@ -315,9 +153,9 @@ static uint32_t runs_sack(struct shard *shard, struct tcp *tcp, const struct sac
 	if (!SEQ_LT(b->start, b->end) || SEQ_LT(b->start, tcp->snd_una) ||
 	    SEQ_GT(b->end, tcp->snd_nxt))
 		return 0;
-	make_room(tcp);
-	i = split_at(tcp, b->start);
-	split_at(tcp, b->end);
+	runs_make_room(tcp);
+	i = runs_split_at(tcp, b->start);
+	runs_split_at(tcp, b->end);
 	for (; i < tcp->n_runs && SEQ_LE(tcp->runs[i].end, b->end); i++) {
 		struct tcp_run *r = &tcp->runs[i];
 
@@ -329,7 +167,7 @@ static uint32_t runs_sack(struct shard *shard, struct tcp *tcp, const struct sac
 		rack_note(shard, tcp, r, true);
 		r->flags = (uint8_t)((r->flags & RUN_RETRANS) | RUN_SACKED);
 	}
-	tidy(tcp);
+	runs_tidy(tcp);
 	return fresh;
 }
 
@@ -389,7 +227,7 @@ static uint32_t detect_loss(struct shard *shard, struct tcp *tcp)
 	}
 	if (lost)
 		enter_recovery(tcp);
-	tidy(tcp);
+	runs_tidy(tcp);
 	return wait;
 }
 
@@ -412,7 +250,7 @@ static void undo(struct shard *shard, struct tcp *tcp)
 {
 	for (unsigned int i = 0; i < tcp->n_runs; i++)
 		tcp->runs[i].flags &= (uint8_t)~RUN_LOST;
-	tidy(tcp);
+	runs_tidy(tcp);
 	tcp->bits &= ~(uint32_t)(TCPB_RECOVERY | TCPB_RTO_TRIED);
 	tcp->cwnd = max_u32(2 * runs_in_flight(tcp), tcp_initial_window(tcp));
 	tcp->ssthresh = tcp->prior_ssthresh;
@@ -496,9 +334,9 @@ static void recover_without_sack(struct tcp *tcp, uint32_t acked)
 	if (acked ? !tcp_is(tcp, TCPB_RECOVERY) : tcp->dup_acks != 3)
 		return;
 	enter_recovery(tcp);
-	make_room(tcp);
+	runs_make_room(tcp);
 	if (first->end - first->start > tcp->mss)
-		split_at(tcp, first->start + tcp->mss);
+		runs_split_at(tcp, first->start + tcp->mss);
 	first->flags |= RUN_LOST;
 }
 
@@ -559,7 +397,7 @@ void tcp_recovery_shorter(struct shard *shard, struct flow *flow, uint32_t mtu)
 		if (!(tcp->runs[i].flags & RUN_SACKED))
 			tcp->runs[i].flags |= RUN_LOST;
 	}
-	tidy(tcp);
+	runs_tidy(tcp);
 	tcp->rto_due_us = 0;
 	shard_touch(shard, flow);
 }
@@ -601,7 +439,7 @@ void tcp_recovery_rto(struct shard *shard, struct flow *flow)
 		if (!(tcp->runs[i].flags & RUN_SACKED))
 			tcp->runs[i].flags |= RUN_LOST;
 	}
-	tidy(tcp);
+	runs_tidy(tcp);
 	tcp->rto_us = min_u32(tcp->rto_us * 2, TCP_RTO_MAX_US);
 	if (tcp_is(tcp, TCPB_FIN_SENT) && !tcp_is(tcp, TCPB_FIN_ACKED))
 		tcp->bits &= ~(uint32_t)TCPB_FIN_SENT;
@@ -635,7 +473,7 @@ void tcp_recovery_tlp(struct shard *shard, struct flow *flow)
 		return;
 	}
 	tcp->tlp_due_us = 0;
-	make_room(tcp);
+	runs_make_room(tcp);
 	i = probed_run(tcp);
 	if (i >= tcp->n_runs || tcp->runs[i].flags & RUN_SACKED)
 		return;
@@ -644,7 +482,7 @@ void tcp_recovery_tlp(struct shard *shard, struct flow *flow)
 	if (run->end - run->start > tcp->mss) {
 		bool first = tcp_is(tcp, TCPB_RECOVERY);
 
-		split_at(tcp, first ? run->start + tcp->mss : run->end - tcp->mss);
+		runs_split_at(tcp, first ? run->start + tcp->mss : run->end - tcp->mss);
 		run = &tcp->runs[first ? i : i + 1];
 	}
 	run->flags |= RUN_LOST;
