@@ -153,7 +153,10 @@ struct tcp {
 	uint32_t guest_fin_seq; /* of a FIN that came ahead of data; valid with fin_ahead */
 	bool fin_ahead;
 	uint32_t rx_urgent;
-	uint32_t reserved;     /* bytes of the pool that rcv_adv promises */
+	uint32_t reserved;  /* bytes of the pool that rcv_adv promises */
+	uint32_t share;	    /* bytes of it that it may promise; grows with the path to the guest */
+	uint32_t round_seq; /* rcv_nxt and the time when the last look at that path began */
+	uint32_t round_us;
 	uint32_t send_room;    /* as hostsock_room() said when last asked ... */
 	uint32_t given;	       /* ... and bytes given to the socket since */
 	uint32_t bulk_period;  /* in which it was last counted as sending much */

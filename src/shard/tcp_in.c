@@ -556,6 +556,18 @@ static bool take_head(struct shard *shard, struct flow *flow, struct frame *fram
 	return false;
 }
 
+/*
+ * A guest that only sends is measured once, in its handshake, which may have had to wait: what it
+ * echoes puts that right. Rounded up to the timestamps' grain, this is never too short.
+ */
+static void take_echo(const struct shard *shard, struct tcp *tcp, const struct tcp_options *o)
+{
+	uint32_t most = tcp_ts_now(shard, tcp) - o->ts_ecr + 1;
+
+	if (most < tcp->min_rtt_us / 1000)
+		tcp->min_rtt_us = most * 1000;
+}
+
 static void in_open(struct shard *shard, struct flow *flow, struct frame *frame,
 		    const struct tcp_header *h)
 {
@@ -565,6 +577,8 @@ static void in_open(struct shard *shard, struct flow *flow, struct frame *frame,
 		return;
 	if (tcp_is(tcp, TCPB_TS) && SEQ_LE(h->seq, tcp->last_ack))
 		note_timestamp(shard, tcp, &h->options);
+	if (tcp_is(tcp, TCPB_TS))
+		take_echo(shard, tcp, &h->options);
 	tcp->idle_due_us = shard->now_us + TCP_IDLE_US;
 	if (h->flags & TCP_URG)
 		take_urgent(tcp, h);

@@ -45,10 +45,12 @@
 #define TCP_TS_LEN	 12  /* the timestamps, padded, in each segment */
 #define TCP_DEFAULT_MSS	 536 /* RFC 9293 3.7.1 */
 #define TCP_DEFAULT_MSS6 1220
-#define TCP_WSCALE	 8 /* windows up to 16 MiB */
-#define TCP_WINDOW_MAX	 (1u << 20)
-#define TCP_SHARE_MAX	 (256u << 10) /* bytes of the pool that one flow may be promised */
-#define TCP_CHUNKS_MAX	 1024u	      /* of one flow's islands: each may hold but one byte */
+#define TCP_WSCALE	 8	      /* windows up to 16 MiB */
+#define TCP_WINDOW_MAX	 (1u << 20)   /* with the least share, and as much more as that grows */
+#define TCP_SHARE_LEAST	 (256u << 10) /* bytes of the pool that one flow may be promised */
+#define TCP_SHARE_MAX	 (4u << 20)   /* by one whose guest is far */
+#define TCP_CHUNKS_MAX	 2048u	      /* of one flow's islands: each may hold but one byte */
+#define TCP_FAR_US	 2000u	      /* a round trip that no guest on this machine has */
 
 /* tcp_queue.c: from the guest towards the socket. */
 

@@ -11,9 +11,8 @@
 
 #include <errno.h>
 
-#define GUEST_FULL  (-EXFULL)		/* no room in the transmit batch; no socket call says so */
-#define ROUNDED_MAX (2 * TCP_SHARE_MAX) /* more in order than any window lets come */
-#define RUN_LEAST   (16u << 10)		/* bytes that a run asks for at least */
+#define GUEST_FULL (-EXFULL)   /* no room in the transmit batch; no socket call says so */
+#define RUN_LEAST  (16u << 10) /* bytes that a run asks for at least */
 #define RUN_MAX                                                                                    \
 	(512u << 10) /* bytes per flow and turn, so that no flow keeps the others waiting          \
 		      */
@@ -69,8 +68,9 @@ static uint16_t window_field(struct tcp *tcp, uint32_t ack, bool syn)
 	uint32_t shift = syn ? 0 : tcp->rcv_shift;
 	uint32_t field = (window + (1u << shift) - 1) >> shift;
 
-	/* Rounded up again and again, a window that is used byte by byte would never end. */
-	if (tcp->rcv_nxt - tcp->host_nxt - tcp->gathered > ROUNDED_MAX)
+	/* Rounded up again and again, a window that is used byte by byte would never end; this is
+	 * more in order than any lets come. */
+	if (tcp->rcv_nxt - tcp->host_nxt - tcp->gathered > 2 * tcp->share)
 		field = window >> shift;
 	field = field > 65535 ? 65535 : field;
 	if (SEQ_GT(ack + (field << shift), tcp->rcv_adv))

@@ -32,7 +32,26 @@ static uint32_t share_of(const struct shard *shard, const struct tcp *tcp)
 
 	if (left < POOL_DATA)
 		return 0;
-	return left / 16 > TCP_SHARE_MAX ? TCP_SHARE_MAX : (uint32_t)(left / 16);
+	return left / 16 > tcp->share ? tcp->share : (uint32_t)(left / 16);
+}
+
+/*
+ * What comes from a guest in one of its round trips, twice: that much must be offered, or the guest
+ * waits for us instead of for its path. The send buffer does not show it: the host's kernel lets
+ * that grow for the host's path only. A guest on this machine gains nothing by more.
+ */
+static void follow_path(const struct shard *shard, struct tcp *tcp)
+{
+	uint32_t past = (uint32_t)shard->now_us - tcp->round_us;
+	uint64_t used = tcp->rcv_nxt - tcp->round_seq;
+
+	if (past < tcp->min_rtt_us)
+		return;
+	used = 2 * used * tcp->min_rtt_us / past;
+	if (tcp->min_rtt_us >= TCP_FAR_US && used > tcp->share)
+		tcp->share = used < TCP_SHARE_MAX ? (uint32_t)used : TCP_SHARE_MAX;
+	tcp->round_seq = tcp->rcv_nxt;
+	tcp->round_us = (uint32_t)shard->now_us;
 }
 
 /* Payload in order that the socket has not taken yet. */
@@ -132,12 +151,14 @@ static uint32_t guest_queue_share(const struct shard *shard, const struct tcp *t
 static uint32_t window_of(const struct shard *shard, const struct tcp *tcp)
 {
 	uint32_t room = tcp->send_room > tcp->given ? tcp->send_room - tcp->given : 0;
-	/* What the header can't express would look like news, and be told again and again. */
-	uint32_t most = min_u32(min_u32(TCP_WINDOW_MAX, 65535u << tcp->rcv_shift),
-				guest_queue_share(shard, tcp));
+	/* What is on a long way to us is not in the guest's queue. */
+	uint32_t most = min_u32(TCP_WINDOW_MAX, guest_queue_share(shard, tcp)) + tcp->share -
+			TCP_SHARE_LEAST;
 	uint32_t window = min_u32(room + share_of(shard, tcp), most);
 	uint32_t waiting = backlog(tcp);
 
+	/* What the header can't express would look like news, and be told again and again. */
+	window = min_u32(window, 65535u << tcp->rcv_shift);
 	return window > waiting ? window - waiting : 0;
 }
 
@@ -145,6 +166,9 @@ void tcp_window_init(struct shard *shard, struct flow *flow)
 {
 	struct tcp *tcp = &flow->tcp;
 
+	tcp->share = TCP_SHARE_LEAST;
+	tcp->round_seq = tcp->rcv_nxt;
+	tcp->round_us = (uint32_t)shard->now_us;
 	ask_socket(flow);
 	tcp->rcv_adv = tcp->rcv_nxt + window_of(shard, tcp);
 	reserve(shard, tcp);
@@ -165,6 +189,7 @@ bool tcp_window_update(struct shard *shard, struct flow *flow)
 	}
 	tcp->bits &= ~(uint32_t)TCPB_WND_UPDATE;
 	note_bulk(shard, tcp);
+	follow_path(shard, tcp);
 	ask_socket(flow);
 	window = window_of(shard, tcp);
 	/* RFC 9293 3.8.6.2.2: no silly windows (a large MSS may be more than there ever is), and no

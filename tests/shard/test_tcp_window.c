@@ -45,7 +45,7 @@ static int make(void **state)
 	return 0;
 }
 
-#define SHARE		 TCP_SHARE_MAX /* the pool is large enough */
+#define SHARE		 TCP_SHARE_LEAST /* the pool is large enough */
 #define IN_CHUNKS(bytes) (((bytes) + POOL_DATA - 1) / POOL_DATA * POOL_DATA)
 
 static void the_window_is_room_and_share(void **state)
@@ -165,6 +165,44 @@ static void a_guests_queue_is_shared_by_the_flows_of_all_shards(void **state)
 	shard.rt = &rt;
 }
 
+/* A round trip of the guest's passes, in which so much came and went on to the socket. */
+static void one_round(uint32_t rtt_us, uint32_t bytes)
+{
+	shard.now_us += rtt_us;
+	tcp->rcv_nxt += bytes;
+	tcp->host_nxt = tcp->rcv_nxt;
+	tcp->bits |= TCPB_WND_UPDATE;
+	tcp_window_update(&shard, &flow);
+}
+
+static void a_far_guest_is_offered_twice_what_comes_in_a_round_trip(void **state)
+{
+	(void)state;
+	shard.pool.n_chunks = 1 << 16;
+	tcp->min_rtt_us = 20000;
+	one_round(20000, 300000);
+	assert_int_equal(tcp->rcv_adv - tcp->rcv_nxt, 100000 + 600000);
+	/* Half of it in as long again is the same pace. */
+	one_round(60000, 600000);
+	assert_int_equal(tcp->share, 600000);
+	one_round(20000, 700000);
+	one_round(20000, 1500000);
+	one_round(20000, 3000000);
+	assert_int_equal(tcp->share, TCP_SHARE_MAX);
+	assert_int_equal(tcp->rcv_adv - tcp->rcv_nxt, 100000 + TCP_SHARE_MAX);
+	assert_int_equal(shard.pool.reserved, IN_CHUNKS(TCP_SHARE_MAX));
+}
+
+static void a_guest_that_is_near_gets_no_more_by_its_pace(void **state)
+{
+	(void)state;
+	tcp->min_rtt_us = TCP_FAR_US - 1;
+	one_round(TCP_FAR_US, 300000);
+	one_round(TCP_FAR_US, 300000);
+	assert_int_equal(tcp->share, TCP_SHARE_LEAST);
+	assert_int_equal(tcp->rcv_adv - tcp->rcv_nxt, 100000 + SHARE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -177,6 +215,9 @@ int main(void)
 		cmocka_unit_test_setup(it_moves_by_a_segment_at_least, make),
 		cmocka_unit_test_setup(what_waits_counts_against_it, make),
 		cmocka_unit_test_setup(a_guests_queue_is_shared_by_the_flows_of_all_shards, make),
+		cmocka_unit_test_setup(a_far_guest_is_offered_twice_what_comes_in_a_round_trip,
+				       make),
+		cmocka_unit_test_setup(a_guest_that_is_near_gets_no_more_by_its_pace, make),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

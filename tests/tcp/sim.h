@@ -19,7 +19,7 @@
 #include <stdarg.h>
 
 #define NEVER		UINT64_MAX
-#define POOL_CHUNKS_ALL 1024u /* of a pool that is not made tiny */
+#define POOL_CHUNKS_ALL 16384u /* of a pool that is not made tiny */
 
 /* What is random follows from the seed alone. */
 struct rng {
@@ -246,7 +246,7 @@ extern struct world *sim_world; /* the sockets know only descriptors */
 /* One world is mapped once and used again for each seed: the pool and the shard are big. */
 struct world *world_new(void);
 void world_free(struct world *w);
-/* Sets everything back, and the clock to now_us. pool_bytes: at most 4 MiB. */
+/* Sets everything back, and the clock to now_us. pool_bytes: at most 64 MiB. */
 void world_reset(struct world *w, uint64_t seed, uint64_t now_us, size_t pool_bytes);
 /* Chooses the clock so that our initial sequence number will be iss. After the key is set. */
 void world_aim_iss(struct world *w, uint32_t iss);
