@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A namespace in the place of a guest, joined to a daemon's stream socket by tests/tools/tapjoin."""
+"""A namespace in the place of a guest, joined to a daemon's socket by tests/tools/tapjoin or, for vhost-user, vujoin."""
 import json
 import os
 import re
@@ -11,25 +11,30 @@ from suite import Options, Skip, wait_for
 MAC = "52:54:00:aa:bb:cc"
 
 
-def tool():
-    """tapjoin as built beside the program under test."""
-    beside = os.path.join(os.path.dirname(os.path.realpath(Options.taploom)), "tests/tools/tapjoin")
-    path = os.environ.get("TAPJOIN", beside)
+def tool(name):
+    """tapjoin or vujoin as built beside the program under test."""
+    beside = os.path.join(os.path.dirname(os.path.realpath(Options.taploom)), "tests/tools", name)
+    path = os.environ.get(name.upper(), beside)
     if not os.access(path, os.X_OK):
-        raise Skip("tapjoin is not built")
+        raise Skip("%s is not built" % name)
     return path
 
 
 class Joined:
-    """The namespace .ns with tap device eth0; configured by configure(), or by a client that the test runs."""
+    """
+    The namespace .ns with tap device eth0; configured by configure(), or by a client that the test runs.
 
-    def __init__(self, case, daemon=None, mtu=65520):
-        self.case, self.daemon = case, daemon or case.daemons[-1]
+    pairs: queue pairs of a daemon that was started with --vhost-user; 0: it has a stream socket.
+    """
+
+    def __init__(self, case, daemon=None, mtu=65520, pairs=0):
+        self.case, self.daemon, self.pairs = case, daemon or case.daemons[-1], pairs
         self.ns = Namespace("g")
         case.cleanups.append(self.ns.delete)
         self.ns.sysctl("net.ipv6.conf.default.accept_dad", 0)
         self.ns.sysctl("net.ipv4.ping_group_range", "0 2147483647")
-        self.ns.batch("tuntap add dev eth0 mode tap\nlink set eth0 address %s mtu %d txqueuelen 10000\n" % (MAC, mtu))
+        self.ns.batch("tuntap add dev eth0 mode tap %s\nlink set eth0 address %s mtu %d txqueuelen 10000\n"
+                      % ("multi_queue" if pairs else "", MAC, mtu))
         self.process = None
         case.cleanups.append(self.leave)
         case.leaving.append(self.leave)
@@ -37,9 +42,10 @@ class Joined:
         self.ns.batch("link set eth0 up\n")
 
     def join(self):
-        self.process = subprocess.Popen(self.ns.command(tool(), self.daemon.socket, "eth0"), stdout=subprocess.PIPE,
-                                        stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-        assert self.process.stdout.readline() == b"ready\n", "tapjoin did not join"
+        name, words = ("vujoin", (str(self.pairs),)) if self.pairs else ("tapjoin", ())
+        self.process = subprocess.Popen(self.ns.command(tool(name), self.daemon.socket, "eth0", *words),
+                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        assert self.process.stdout.readline() == b"ready\n", "%s did not join" % name
 
     def leave(self):
         if self.process and self.process.poll() is None:

@@ -24,10 +24,11 @@ static void die(const char *what)
 	exit(1);
 }
 
-/* Opens a tap device of this namespace, without blocking. Never fails. */
-static int open_tap(const char *name)
+/* Opens a tap device of this namespace, or a queue of one with IFF_MULTI_QUEUE, without blocking.
+ * Never fails. */
+static int open_tap(const char *name, short flags)
 {
-	struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI };
+	struct ifreq request = { .ifr_flags = (short)(IFF_TAP | IFF_NO_PI | flags) };
 	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
 	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0 || ioctl(fd, TUNSETIFF, &request) < 0)

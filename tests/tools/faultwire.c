@@ -306,7 +306,7 @@ static int open_tap_in(char *name)
 			die(path);
 		close(there);
 	}
-	int fd = open_tap(name);
+	int fd = open_tap(name, 0);
 	if (setns(home, CLONE_NEWNET) < 0)
 		die("the first namespace");
 	close(home);

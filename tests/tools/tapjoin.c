@@ -124,7 +124,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: %s SOCKET TAP\n", argv[0]);
 		return 1;
 	}
-	struct joint joint = { .tap = open_tap(argv[2]), .sock = connect_to(argv[1]) };
+	struct joint joint = { .tap = open_tap(argv[2], 0), .sock = connect_to(argv[1]) };
 	pthread_t up;
 	if (pthread_create(&up, NULL, tap_to_socket, &joint) != 0)
 		die("thread");
