@@ -210,6 +210,12 @@ void shard_run_frames(struct shard *shard, const struct batch *batch);
 /* Runs a flow now. False: the guest's side is full, and it waits to be run again. */
 bool shard_run_flow(struct shard *shard, struct flow *flow);
 
+/* Runs each flow that was marked, once. */
+void shard_run_touched(struct shard *shard);
+
+/* Whether no other thread has left a batch for this shard. */
+bool shard_rings_are_empty(const struct shard *shard);
+
 /* Takes up a flow whose owner this shard is. */
 void shard_own(struct shard *shard, struct flow *flow);
 
