@@ -69,9 +69,12 @@ int namespace_start_thread(struct namespace_mode *mode)
 	mode->ns.configures = mode->plan->configure;
 	if (!(privileges_get() & PRIVILEGE(CAP_SYS_ADMIN)))
 		error = netns_join_user(&mode->ns);
-	return error ? error
-		     : ns_thread_start(&mode->thread, &mode->ns, mode->rt->n_shards, cpu,
-				       ns_ports_refilled, mode->rt);
+	error = error ? error
+		      : ns_thread_start(&mode->thread, &mode->ns, mode->rt->n_shards, cpu,
+					ns_ports_refilled, mode->rt);
+	if (!error)
+		netns_let_go(&mode->ns);
+	return error;
 }
 
 /* Where the listener of a port that auto has opened is noted. */

@@ -99,12 +99,17 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
+void netns_let_go(struct netns *ns)
+{
+	close_fd(&ns->net_fd);
+	close_fd(&ns->user_fd);
+}
+
 void netns_close(struct netns *ns)
 {
 	close_fd(&ns->go_fd);
 	close_fd(&ns->command_fd);
-	close_fd(&ns->net_fd);
-	close_fd(&ns->user_fd);
+	netns_let_go(ns);
 }
 
 /* Joining the namespace that one is in already is refused by the kernel, hence the question. */

@@ -45,6 +45,12 @@ int netns_open(struct netns *ns, const struct config *config, const struct netns
 void netns_close(struct netns *ns);
 
 /*
+ * Closes what a start alone needs, once the namespace thread is inside: an open path would be busy
+ * for those who unmount it.
+ */
+void netns_let_go(struct netns *ns);
+
+/*
  * Moves the whole process, which has one thread, into the guest's user namespace, if it is in
  * another: an ordinary user's threads may then enter the network namespace. All capabilities there
  * are the process's. 0 or -errno.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Tells when the guest's network namespace has gone: its process ended, or its path was unlinked or
- * unmounted. We hold the namespace ourselves (descriptors, the namespace thread), so that the
+ * unmounted. We hold the namespace ourselves (the namespace thread), so that the
  * kernel's own end of it never comes before ours.
  *
  * A process is watched by pidfd. A path is watched by inotify on its directory and by poll() on the

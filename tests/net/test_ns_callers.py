@@ -189,6 +189,15 @@ def podman_may_remove_the_namespace_and_start_again_on_the_port_at_once(case):
 
 
 @test
+def a_path_may_be_unmounted_while_it_is_served(case):
+    """It is not busy, even for those who don't ask for a lazy unmount, and the daemon ends."""
+    ns = guest_ns(case)
+    pid = podman(case, ns)[1]
+    subprocess.run(("umount", "/run/netns/" + ns.name), check=True, capture_output=True, text=True)
+    gone(case, pid, "the daemon ends with the mount")
+
+
+@test
 def rootless_podman_may_ask_and_end_it_by_the_pid_file(case):
     _, pid = podman(case, guest_ns(case))
     os.kill(pid, 0)
