@@ -514,6 +514,56 @@ def automatic_ports_do_not_echo_each_other(case):
 
 
 @test
+def an_automatic_port_that_another_has_is_opened_when_that_ends(case):
+    first, second = (NsGuest(case, "-T", "none", "-U", "none", auto=True) for _ in range(2))
+    taken = first.ns.tcp_server("0.0.0.0", 7659)
+    wait_for(lambda: ":7659" in case.net.host.run("ss", "-Hlnt").stdout, "the host listens for the first", 1.6)
+    server = second.ns.tcp_server("0.0.0.0", 7659)
+    second.daemon.wait_log("TCP port 7659 cannot be opened on the host: Address already in use")
+    taken.close()
+    wait_for(lambda: ":7659" not in case.net.host.run("ss", "-Hlnt").stdout, "the first lets it go", 0.5)
+    wait_for(lambda: ":7659" in case.net.host.run("ss", "-Hlnt").stdout, "the host listens for the second", 1.6)
+    case.net.remote.tcp_client(HOST4, 7659).sendall(b"x")
+    assert server.accept()[0].recv(1) == b"x"
+
+
+# What an ordinary user's command serves and asks for: it has low ports in there.
+BOTH_WAYS = """
+import socket
+tcp, udp = socket.create_server(("0.0.0.0", 80)), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.bind(("0.0.0.0", 81))
+print("ready", flush=True)
+for _ in range(2):
+    peer = tcp.accept()[0]
+    peer.sendall(peer.recv(10))
+data, peer = udp.recvfrom(10)
+udp.sendto(data, peer)
+out, out_udp = socket.create_connection(("127.0.0.1", 7001), 5), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+out_udp.settimeout(5)
+out.sendall(b"out")
+out_udp.sendto(b"udp out", ("127.0.0.1", 7002))
+print(out.recv(10), out_udp.recv(10), flush=True)
+"""
+
+
+@test
+def an_ordinary_users_ports_are_forwarded_both_ways(case):
+    server, udp_server = case.net.host.tcp_server("127.0.0.1", 7001), case.net.host.udp("127.0.0.1", 7002)
+    argv = ("setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups", case.program("pasta"), "--config-net",
+            "--quiet", "-t", "8000:80", "-u", "8001:81", "-T", "7001", "-U", "7002", "--", "/usr/bin/python3", "-c", BOTH_WAYS)
+    process = subprocess.Popen(case.net.host.command(*argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    case.cleanups.append(process.kill)
+    assert process.stdout.readline() == "ready\n"
+    assert echoes(case.net.host, "tcp", "127.0.0.1", 8000) and echoes(case.net.remote, "tcp", HOST4, 8000)
+    assert echoes(case.net.remote, "udp", HOST4, 8001)
+    peer = server.accept()[0]
+    peer.sendall(peer.recv(10))
+    payload, address = udp_server.recvfrom(10)
+    udp_server.sendto(payload, address)
+    assert process.communicate(timeout=20)[0] == "b'out' b'udp out'\n" and process.returncode == 0
+
+
+@test
 def a_second_daemon_on_the_port_says_so(case):
     first, second = guest_ns(case), guest_ns(case)
     options = ("--config-net", "-t", "5001", "-u", "none", "-T", "none", "-U", "none")
