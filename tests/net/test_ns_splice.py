@@ -150,6 +150,63 @@ def pour_digest(n, seed):
     return hashlib.sha256(block[:n]).hexdigest()
 
 
+def cpu_of(pid):
+    with open("/proc/%d/stat" % pid) as file:
+        words = file.read().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def fill(sender, digest):
+    """Sends until the sender is stopped; returns the number of bytes."""
+    block, sent = os.urandom(65536), 0
+    sender.settimeout(0.5)
+    try:
+        while True:
+            n = sender.send(block)
+            digest.update(block[:n])
+            sent += n
+    except TimeoutError:
+        return sent
+
+
+@each_way("a reader that stops stops its sender, costs no CPU and holds up nobody")
+def _(case, direction, version, options):
+    way = Way(case, direction, version, *options)
+    stopped = way.pair(), way.pair()[::-1]
+    digests = [hashlib.sha256() for _ in stopped]
+    sent = [fill(pair[0], digest) for pair, digest in zip(stopped, digests)]
+    assert all(0 < n < 100_000_000 for n in sent), sent
+    before, loops = cpu_of(way.guest.daemon.pid), way.guest.counters()["loops"]
+    time.sleep(1)
+    assert cpu_of(way.guest.daemon.pid) - before < 0.1
+    assert way.guest.counters()["loops"] - loops < 50
+    client, peer = way.pair()
+    assert len(set(at_once(lambda: pour(client, 5_000_000, 1), lambda: drain(peer)))) == 1
+    for (sender, receiver), digest in zip(stopped, digests):
+        sender.close()
+        assert drain(receiver) == digest.hexdigest()
+
+
+@each_way("what is on its way when both have said all arrives, however slowly it is read")
+def _(case, direction, version, options):
+    way = Way(case, direction, version, *options)
+    pair = way.pair()
+    payload = [os.urandom(1_500_000) for _ in pair]
+    for sock in pair:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 20000)
+    at_once(*(lambda s=s, p=p: (s.sendall(p), s.shutdown(socket.SHUT_WR)) for s, p in zip(pair, payload)))
+    for sock, expected in zip(pair, reversed(payload)):
+        got = bytearray()
+        while True:
+            piece = sock.recv(30000)
+            if not piece:
+                break
+            got += piece
+            time.sleep(0.001)
+        assert got == expected, (len(got), len(expected))
+    wait_for(lambda: way.guest.counters()["flows-closed"] == 1, "the flow has ended", 10)
+
+
 @each_way("400 connections live at once")
 def _(case, direction, version, options):
     way = Way(case, direction, version, *options)
@@ -167,12 +224,6 @@ def _(case, direction, version, options):
     assert len(seen) == 400
     for number, client in enumerate(clients):
         assert client.recv(100) == b"answer %04d" % number
-
-
-def cpu_of(pid):
-    with open("/proc/%d/stat" % pid) as file:
-        words = file.read().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @each_way("urgent bytes neither stop a connection nor cost CPU")
@@ -198,6 +249,27 @@ def _(case, direction, version, options):
     time.sleep(1.5)
     assert cpu_of(way.guest.daemon.pid) - before < 0.1
     assert way.guest.counters()["loops"] - switches < 50
+
+
+@each_way("an urgent byte behind much that nobody reads yet, and the end behind it, arrive")
+def _(case, direction, version, options):
+    way = Way(case, direction, version, *options)
+    for pair in (way.pair(), way.pair()[::-1]):
+        sender, receiver = pair
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        digest = hashlib.sha256()
+        fill(sender, digest)
+        sender.setblocking(True)  # until it is read there is no room for more
+
+        def end(sender=sender):
+            sender.sendall(b"last")
+            sender.send(b"!", socket.MSG_OOB)
+            sender.shutdown(socket.SHUT_WR)
+        got = at_once(end, lambda receiver=receiver: drain(receiver))[1]
+        digest.update(b"last!")
+        assert got == digest.hexdigest()
+        receiver.sendall(b"back")
+        assert sender.recv(10) == b"back"
 
 
 @test
