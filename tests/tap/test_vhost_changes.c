@@ -44,11 +44,13 @@ static void loops_stop(struct loops *loops)
 	pthread_join(loops->thread, NULL);
 }
 
-/* The guest sends a few frames on a pair, and takes back what is used of its rings. */
-static void pair_turn(struct rig *rig, unsigned int pair, uint16_t port)
+/* The guest sends a few frames on a pair, and takes back what is used of its rings. Returns how
+ * many buffers it received. */
+static unsigned int pair_turn(struct rig *rig, unsigned int pair, uint16_t port)
 {
 	struct drv_ring *out = &rig->fe.rings[2 * pair + 1];
 	uint8_t *f = frame_make(rig, pair, port, 300 + port % 700);
+	unsigned int n = 0;
 	uint32_t id, len;
 
 	for (unsigned int i = 0; i < 8 && out->n_free >= 3; i++)
@@ -56,8 +58,9 @@ static void pair_turn(struct rig *rig, unsigned int pair, uint16_t port)
 	while (drv_used(out, &id, &len))
 		;
 	while (drv_used(&rig->fe.rings[2 * pair], &id, &len))
-		;
+		n++;
 	rx_post(rig, 2 * pair);
+	return n;
 }
 
 static void guest_turn(struct rig *rig, uint16_t port)
@@ -209,6 +212,109 @@ static void rings_of_the_reader_outlive_changes(void **state)
 	changes_under_load(BASE | F(VIRTIO_F_IN_ORDER), SHARDS);
 }
 
+/* A migration: what changes in the guest's memory while it goes on is in the log. */
+
+#define PAGE 4096u
+
+/* As QEMU begins it, with rings at work. Returns the log's file. */
+static int log_begin(struct rig *rig)
+{
+	struct vu_message log = { .request = VU_SET_LOG_BASE, .log = { VFE_RING_AREA, 0 } };
+	struct vu_message features = { .request = VU_SET_FEATURES,
+				       .u64 = rig->fe.features | F(VHOST_F_LOG_ALL) };
+	int fd = memfd_create("log", MFD_CLOEXEC);
+	uint64_t value;
+
+	assert_int_equal(ftruncate(fd, VFE_RING_AREA), 0);
+	assert_int_equal(vfe_send(&rig->fe, &log, &fd, 1), 0);
+	assert_int_equal(vfe_reply(&rig->fe, &value), 0);
+	assert_int_equal(vfe_do(&rig->fe, features), 0);
+	for (unsigned int i = 0; i < 2 * rig->n_pairs; i++) {
+		uint8_t *area = rig->fe.mem + (size_t)i * VFE_RING_AREA;
+		struct vu_message addr = { .request = VU_SET_VRING_ADDR };
+
+		addr.addr.index = i;
+		addr.addr.flags = VU_VRING_F_LOG;
+		addr.addr.desc = vfe_user(&rig->fe, area);
+		addr.addr.avail = vfe_user(&rig->fe, area + 0x5000);
+		addr.addr.used = vfe_user(&rig->fe, area + 0x8000);
+		addr.addr.log = vfe_guest(&rig->fe, area + 0x8000);
+		assert_int_equal(vfe_do(&rig->fe, addr), 0);
+	}
+	return fd;
+}
+
+/* Whether it is the guest that writes to a page: its transmit buffers, its part of a ring. */
+static bool is_the_guests(const struct rig *rig, size_t off)
+{
+	size_t at = off % VFE_RING_AREA;
+
+	if (off >= VFE_BUFFERS)
+		return off < VFE_BUFFERS + TX_SLOT * (size_t)rig->n_pairs;
+	return at < 0x8000 && (at >= 0x5000 || !rig->fe.rings[0].packed);
+}
+
+static void migrated(uint64_t features, unsigned int n_shards)
+{
+	struct rig *rig = rig_new(features, n_shards, PAIRS, 2000);
+	uint8_t log[VFE_RING_AREA], *before = malloc(rig->fe.size);
+	unsigned int n_changed = 0, received;
+	struct loops loops;
+	int fd;
+
+	loops_start(&loops, rig);
+	for (unsigned int i = 0; i < 20; i++)
+		guest_turn(rig, (uint16_t)i);
+	fd = log_begin(rig);
+	memcpy(before, rig->fe.mem, rig->fe.size); /* what was written by now needs no bit */
+	for (unsigned int pair = 0; pair < PAIRS;
+	     pair++) { /* rounds of the ring: all slots are used */
+		received = 0;
+		for (uint16_t i = 0; received < 3 * NUM; i++)
+			received += pair_turn(rig, pair, i);
+	}
+	for (unsigned int i = 0; i < 2 * PAIRS; i++) {
+		uint32_t base;
+
+		assert_int_equal(vfe_ring_stop(&rig->fe, i, &base), 0);
+	}
+	loops_stop(&loops);
+	assert_int_equal(pread(fd, log, sizeof(log), 0), sizeof(log));
+	for (size_t off = 0; off < rig->fe.size; off += PAGE) {
+		size_t page = (VFE_GUEST + off) / PAGE;
+
+		if (is_the_guests(rig, off) || !memcmp(before + off, rig->fe.mem + off, PAGE))
+			continue;
+		n_changed++;
+		if (!(log[page / 8] >> page % 8 & 1))
+			fail_msg("the page at %#zx has changed, which the log doesn't say", off);
+	}
+	assert_true(n_changed > 2 * PAIRS);
+	close(fd);
+	free(before);
+	rig_free(rig);
+}
+
+static void log_of_split_rings_is_whole(void **state)
+{
+	(void)state;
+	migrated(BASE | F(VIRTIO_RING_F_EVENT_IDX) | F(VIRTIO_RING_F_INDIRECT_DESC), 2);
+}
+
+static void log_of_packed_rings_is_whole(void **state)
+{
+	(void)state;
+	migrated(BASE | F(VIRTIO_F_RING_PACKED) | F(VIRTIO_NET_F_MRG_RXBUF) | F(VIRTIO_F_IN_ORDER) |
+			 F(VIRTIO_RING_F_INDIRECT_DESC) | F(VIRTIO_RING_F_EVENT_IDX),
+		 2);
+}
+
+static void log_of_the_readers_rings_is_whole(void **state)
+{
+	(void)state;
+	migrated(BASE | F(VIRTIO_NET_F_MRG_RXBUF), SHARDS);
+}
+
 /* The ring from the guest first; those who are there already are at work. */
 static void start_late(struct rig *rig, unsigned int pair)
 {
@@ -323,6 +429,9 @@ int main(void)
 		cmocka_unit_test(split_rings_outlive_changes),
 		cmocka_unit_test(packed_rings_outlive_changes),
 		cmocka_unit_test(rings_of_the_reader_outlive_changes),
+		cmocka_unit_test(log_of_split_rings_is_whole),
+		cmocka_unit_test(log_of_packed_rings_is_whole),
+		cmocka_unit_test(log_of_the_readers_rings_is_whole),
 		cmocka_unit_test(pairs_start_late_and_in_any_order),
 		cmocka_unit_test(guests_that_vanish_under_load_leave_nothing),
 	};
