@@ -276,9 +276,10 @@ static enum drop check_whole(const struct frame *frame)
 
 	if (frame->kind == FRAME_CONTROL)
 		return frame->linear_len < frame->len ? DROP_SHORT : DROP_NONE;
-	/* Who has no address yet may only ask for one. */
+	/* Who has no address yet may only ask for one, in parts if its link is narrow: what they
+	   make is judged again. */
 	src = frame_src(frame);
-	return ip_is_any(&src) ? DROP_IP_SOURCE : DROP_NONE;
+	return ip_is_any(&src) && frame->kind != FRAME_FRAGMENT ? DROP_IP_SOURCE : DROP_NONE;
 }
 
 /* len: of the whole frame; linear_len of it are at data. */

@@ -7,6 +7,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import dhcp
+import wire
 from dhcp import ACK, DECLINE, DISCOVER, INFORM, NAK, OFFER, RELEASE, REQUEST, ask, option
 from netns import DNS4, FAR4, GW4, HOST4
 from suite import main, rows, test
@@ -241,6 +242,17 @@ def a_rapid_commit_gets_an_acknowledgement_at_once(case):
     assert ack.kind == ACK and ack.yiaddr == HOST4 and ack.options.get(80) == b""
     assert 80 not in ask(guest, DISCOVER, options=ALL).options
     assert ask(guest, DISCOVER, options=option(80, b"x")).kind == OFFER  # of a wrong length
+
+
+@test
+def a_discover_in_fragments_is_answered(case):
+    guest = joined(case)
+    whole = dhcp.frame(guest, dhcp.message(guest.mac, DISCOVER))[34:]
+    for at in reversed(range(0, len(whole), 48)):
+        packet = wire.ip4("0.0.0.0", "255.255.255.255", wire.UDP, whole[at:at + 48], ident=5, offset=at,
+                          flags=int(at + 48 < len(whole)))
+        guest.send(guest.eth(wire.ETH_IP4, packet, dst=wire.BROADCAST))
+    assert guest.expect(dhcp.is_answer(), "an offer").sport == 67
 
 
 @test
