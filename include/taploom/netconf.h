@@ -46,8 +46,9 @@ struct netconf_version {
 	struct ip_addr
 		map_host_loopback; /* guest to this address: the host's loopback; unset: off */
 	struct ip_addr
-		map_guest_addr;	  /* guest to this address: the host's own address; unset: off */
-	struct ip_addr dns_match; /* guest to this address, port 53: dns_target; unset: off */
+		map_guest_addr; /* guest to this address: the host's own address; unset: off */
+	struct ip_addr
+		dns_match; /* guest to this address, port 53 or 853: dns_target; unset: off */
 	struct ip_addr dns_target;
 	struct ip_addr outbound_addr; /* source to bind to; unset: the kernel's choice */
 	unsigned int ifindex; /* the host's interface: scope of link-local addresses; 0: none */

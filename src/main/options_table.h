@@ -83,7 +83,7 @@
 	X(NAMES, 'D', "dns", "ADDR|none", ANY, dns, dns, 0, 0,                                     \
 	  "nameserver for the guest, up to three per IP version; default: resolv.conf")            \
 	X(NAMES, 0, "dns-forward", "ADDR|none", ANY, guest_side_or_none, dns_forward, 0, 0,        \
-	  "what the guest sends to this address, port 53, goes to the host's resolver")            \
+	  "what the guest sends to this address, port 53 or 853, goes to the host's resolver")     \
 	X(NAMES, 0, "dns-host", "ADDR|none", ANY, addr_or_none, dns_host, 0, 0,                    \
 	  "the resolver for --dns-forward; default: the first of resolv.conf")                     \
 	X(NAMES, 'S', "search", "LIST|none", ANY, search, search, 0, 0,                            \

@@ -114,7 +114,7 @@ static void tell_resolver(struct netconf_version *out, const struct ip_addr *res
 		out->dns[out->n_dns++] = *resolver;
 }
 
-/* Sends port 53 of match to target, if that is still free to be decided. Returns whether it goes
+/* Sends DNS for match to target, if that is still free to be decided. Returns whether it goes
  * there. */
 static bool match_dns(struct netconf_version *out, const struct ip_addr *match,
 		      const struct ip_addr *target)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "map.h"
 
-#define DNS_PORT 53
+#define DNS_PORT     53
+#define DNS_TLS_PORT 853 /* RFC 7858, RFC 9250 */
 
 static const struct ip_addr loopback[IP_VERSIONS] = {
 	[IP4] = { .b = { [10] = 0xff, 0xff, 127, 0, 0, 1 } },
@@ -23,6 +24,11 @@ static bool is_host_loopback(const struct netconf_version *v, const struct ip_ad
 	       (matches(dst, &v->our_local) && matches(&v->gateway, &v->map_host_loopback));
 }
 
+static bool is_dns(uint16_t port)
+{
+	return port == DNS_PORT || port == DNS_TLS_PORT;
+}
+
 enum drop map_to_host(const struct netconf *net, const struct endpoint *dst, uint8_t proto,
 		      struct endpoint *out)
 {
@@ -33,7 +39,7 @@ enum drop map_to_host(const struct netconf *net, const struct endpoint *dst, uin
 	*out = *dst;
 	if (!v->on)
 		return DROP_FAMILY_OFF;
-	if (dst->port == DNS_PORT && matches(&dst->addr, &v->dns_match)) {
+	if (is_dns(dst->port) && matches(&dst->addr, &v->dns_match)) {
 		out->addr = v->dns_target;
 		return DROP_NONE;
 	}

@@ -173,11 +173,12 @@ def a_resolver_that_is_the_gateway_is_not_shadowed_by_the_loopback(case):
                                                               ("--dns-host", FAR4), FAR4))
 def _(case, options, resolver):
     guest = case.joined("--dns-forward", "169.254.1.1", *options)
-    sock = case.net.remote.udp(resolver, 53)
-    udp_both_ways(guest, sock, "169.254.1.1", 53)
-    server = case.net.remote.tcp_server(resolver, 53)
-    conn = rawtcp.connect(guest, "169.254.1.1", 53)
-    tcp_works(conn, server.accept()[0])
+    for port in (53, 853):
+        sock = case.net.remote.udp(resolver, port)
+        udp_both_ways(guest, sock, "169.254.1.1", port)
+        server = case.net.remote.tcp_server(resolver, port)
+        conn = rawtcp.connect(guest, "169.254.1.1", port)
+        tcp_works(conn, server.accept()[0])
 
 
 @test

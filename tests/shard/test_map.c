@@ -54,6 +54,7 @@ static struct to_host_case {
 	{ "the IPv6 gateway's address is the host's loopback", "fe80::1", 80, DROP_NONE, "::1" },
 	{ "the mapped guest address is the host's own", "192.0.2.99", 80, DROP_NONE, "192.0.2.10" },
 	{ "DNS to the forwarder goes to the resolver", "192.0.2.53", 53, DROP_NONE, "127.0.0.53" },
+	{ "DNS over TLS does so too", "192.0.2.53", 853, DROP_NONE, "127.0.0.53" },
 	{ "another port of the forwarder stays", "192.0.2.53", 54, DROP_NONE, "192.0.2.53" },
 	{ "loopback is refused", "127.0.0.1", 80, DROP_IP_DEST, NULL },
 	{ "all of 127.0.0.0/8 is refused", "127.9.9.9", 80, DROP_IP_DEST, NULL },
