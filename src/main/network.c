@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "network.h"
 
+#include "shard/map.h"
 #include "taploom/log.h"
 
 #include <arpa/inet.h>
@@ -206,7 +207,7 @@ static struct ip_addr *place_of(struct netconf *net, const struct ip_addr *addr)
 {
 	struct netconf_version *v = &net->v[ip_version_of(addr)];
 
-	if (ip_is_any(addr) || ip_is_multicast(addr) || ip_is_loopback(addr))
+	if (ip_is_any(addr) || map_is_group(v, addr) || ip_is_loopback(addr))
 		return NULL;
 	if (!ip_is_v4(addr) && ip_is_link_local(addr))
 		return &v->seen_local;

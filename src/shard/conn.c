@@ -95,8 +95,6 @@ static void open_flow(struct shard *shard, struct frame *frame)
 
 	if (shard->rt->config->no_tcp)
 		drop = DROP_PROTO_OFF;
-	else if (ip_is_multicast(&peer.addr))
-		drop = DROP_IP_DEST;
 	if (drop) {
 		count_drop(&shard->counters, drop);
 		return;
@@ -138,6 +136,34 @@ static bool is_syn(const struct frame *frame)
 	return flags_of(frame) == TCP_SYN;
 }
 
+/* RFC 9293 MUST-57, RFC 1122 3.2.1.3: no connection has a group for one of its ends, and nobody is
+ * answered there. */
+static enum drop check_ends(const struct shard *shard, const struct flow_key *key)
+{
+	const struct netconf_version *v = &netconf_get(shard->rt)->v[ip_version_of(&key->guest)];
+
+	if (map_is_group(v, &key->guest))
+		return DROP_IP_SOURCE;
+	return map_is_group(v, &key->peer) ? DROP_IP_DEST : DROP_NONE;
+}
+
+/* A segment of no connection. */
+static void run_stranger(struct shard *shard, struct frame *frame)
+{
+	enum drop drop = check_ends(shard, &frame->key);
+
+	if (!drop && is_syn(frame)) {
+		open_flow(shard, frame);
+		return;
+	}
+	/* SYN and FIN mean nothing; what sends them probes for a weakness. */
+	if (!drop && flags_of(frame) == (TCP_SYN | TCP_FIN))
+		drop = DROP_TCP_FLAGS;
+	count_drop(&shard->counters, drop ? drop : DROP_NO_FLOW);
+	if (!drop)
+		tcp_refuse(shard, frame);
+}
+
 void conn_frame(struct shard *shard, struct frame *frame)
 {
 	struct flow *flow = shard->last_flow;
@@ -164,15 +190,5 @@ void conn_frame(struct shard *shard, struct frame *frame)
 		}
 		tcp_abort(shard, flow, false);
 	}
-	if (is_syn(frame)) {
-		open_flow(shard, frame);
-		return;
-	}
-	if (flags_of(frame) ==
-	    (TCP_SYN | TCP_FIN)) { /* means nothing; what sends it probes for a weakness */
-		count_drop(&shard->counters, DROP_TCP_FLAGS);
-		return;
-	}
-	count_drop(&shard->counters, DROP_NO_FLOW);
-	tcp_refuse(shard, frame);
+	run_stranger(shard, frame);
 }

@@ -190,8 +190,13 @@ struct flow *dgram_open(struct shard *shard, const struct flow_key *key, uint32_
 /* The shard that must open a flow of a guest's port: that of the port's listener, or this one. */
 static struct flow *open_for(struct shard *shard, struct frame *frame, struct udp_port *port)
 {
+	const struct netconf_version *v = &netconf_get(shard->rt)->v[frame->version];
 	struct flow *flow, *there;
 
+	if (map_is_group(v, &frame->key.guest)) { /* RFC 1122 3.2.1.3 */
+		count_drop(&shard->counters, DROP_IP_SOURCE);
+		return NULL;
+	}
 	if (port && atomic_load_explicit(&port->shard, memory_order_acquire) != shard) {
 		struct shard *to = atomic_load_explicit(&port->shard, memory_order_acquire);
 
@@ -231,22 +236,6 @@ static struct flow *flow_of(struct shard *shard, struct frame *frame)
 	}
 	shard->last_flow = flow;
 	return flow;
-}
-
-/* The broadcast address of the guest's network. */
-static bool is_directed_broadcast(const struct netconf_version *v, const struct ip_addr *dst)
-{
-	uint32_t hosts;
-
-	if (!ip_is_v4(dst) || v->prefix_len == 0 || v->prefix_len > 30 || ip_is_unset(&v->addr))
-		return false;
-	hosts = UINT32_MAX >> v->prefix_len;
-	return load_be32(dst->b + 12) == (load_be32(v->addr.b + 12) | hosts);
-}
-
-static bool is_group(const struct netconf_version *v, const struct ip_addr *dst)
-{
-	return ip_is_multicast(dst) || ip_is_broadcast(dst) || is_directed_broadcast(v, dst);
 }
 
 /* Finds the peer that the guest writes to, or makes one. NULL: the guest may not write there;
@@ -293,7 +282,7 @@ static void route_to(struct shard *shard, struct flow *flow, const struct frame 
 		return;
 	route->oif = flow->dgram.oif;
 	route->local = v->outbound_addr;
-	if (is_group(v, &peer->host.addr)) {
+	if (map_is_group(v, &peer->host.addr)) {
 		flow->dgram.group = true;
 		route->oif = route->oif ? route->oif : v->ifindex;
 	}

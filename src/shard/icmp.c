@@ -20,22 +20,24 @@
 #define MTU4_LEAST 68 /* RFC 791 3.2 */
 #define MTU6_LEAST 1280 /* RFC 8201 4: no word of less is believed */
 
-/* Whom an error would go to, and what it is about. False: no error may be sent (RFC 1122 3.2.2, RFC
+/* Whom an error would go to. False: no error may be sent (RFC 1122 3.2.2, RFC
  * 4443 2.4 (e)). */
-static bool ends_of(const uint8_t *quoted, size_t len, uint8_t type, struct ip_addr *src,
-		    struct ip_addr *dst)
+static bool ends_of(const struct shard *shard, const uint8_t *quoted, size_t len, uint8_t type,
+		    struct ip_addr *src)
 {
 	bool v4 = len >= 20 && quoted[0] >> 4 == 4;
+	const struct netconf_version *v = &netconf_get(shard->rt)->v[v4 ? IP4 : IP6];
+	struct ip_addr dst;
 
 	if (!v4 && (len < 40 || quoted[0] >> 4 != 6))
 		return false;
 	*src = v4 ? ip4_addr_of(quoted + 12) : ip6_addr_of(quoted + 8);
-	*dst = v4 ? ip4_addr_of(quoted + 16) : ip6_addr_of(quoted + 24);
-	if (ip_is_any(src) || ip_is_multicast(src))
+	dst = v4 ? ip4_addr_of(quoted + 16) : ip6_addr_of(quoted + 24);
+	if (ip_is_any(src) || map_is_group(v, src))
 		return false;
-	if (v4 && (load_be16(quoted + 6) & 0x1fff || ip_is_broadcast(dst)))
-		return false; /* a later fragment, or a broadcast */
-	return !ip_is_multicast(dst) || (!v4 && type == TYPE6_TOO_BIG);
+	if (v4 && load_be16(quoted + 6) & 0x1fff)
+		return false; /* a later fragment */
+	return !map_is_group(v, &dst) || (!v4 && type == TYPE6_TOO_BIG);
 }
 
 static size_t quote4_max(const struct shard *shard)
@@ -52,13 +54,12 @@ void icmp_send_error(struct shard *shard, const uint8_t *quoted, size_t len, uin
 			 .src_mac = netconf_get(shard->rt)->our_mac,
 			 .src = *from,
 			 .ttl = ERROR_TTL };
-	struct ip_addr about;
 	size_t off, max;
 	uint8_t *frame, *icmp;
 	uint64_t sum = 0;
 	uint16_t field;
 
-	if (!ends_of(quoted, len, type, &l3.dst, &about) || ip_is_v4(&l3.dst) != ip_is_v4(from))
+	if (!ends_of(shard, quoted, len, type, &l3.dst) || ip_is_v4(&l3.dst) != ip_is_v4(from))
 		return;
 	max = ip_is_v4(&l3.dst) ? quote4_max(shard) : QUOTE6_MAX;
 	len = len < max ? len : max;

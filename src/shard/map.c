@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "map.h"
 
+#include "taploom/bytes.h"
+
 #define DNS_PORT     53
 #define DNS_TLS_PORT 853 /* RFC 7858, RFC 9250 */
 
@@ -92,6 +94,22 @@ bool map_guest_addr(const struct netconf *net, enum ip_version version, bool lin
 		return false;
 	*out = *choice;
 	return true;
+}
+
+/* The broadcast address of the guest's network. */
+static bool is_directed_broadcast(const struct netconf_version *v, const struct ip_addr *addr)
+{
+	uint32_t hosts;
+
+	if (!ip_is_v4(addr) || v->prefix_len == 0 || v->prefix_len > 30 || ip_is_unset(&v->addr))
+		return false;
+	hosts = UINT32_MAX >> v->prefix_len;
+	return load_be32(addr->b + 12) == (load_be32(v->addr.b + 12) | hosts);
+}
+
+bool map_is_group(const struct netconf_version *v, const struct ip_addr *addr)
+{
+	return ip_is_multicast(addr) || ip_is_broadcast(addr) || is_directed_broadcast(v, addr);
 }
 
 socklen_t sockaddr_of(const struct endpoint *e, unsigned int scope, struct sockaddr_storage *sa)

@@ -37,6 +37,10 @@ bool map_to_guest(const struct netconf *net, const struct ip_addr *peer,
 bool map_guest_addr(const struct netconf *net, enum ip_version version, bool link_local,
 		    struct ip_addr *out);
 
+/* Whether an address stands for many: a group, 255.255.255.255, or the broadcast address of the
+ * guest's network. v: of the address' version. */
+bool map_is_group(const struct netconf_version *v, const struct ip_addr *addr);
+
 /* An endpoint as a socket address; scope is the interface for link-local IPv6. Returns its length.
  */
 socklen_t sockaddr_of(const struct endpoint *e, unsigned int scope, struct sockaddr_storage *sa);

@@ -252,6 +252,16 @@ def an_arp_probe_tells_nothing_of_the_guests_address(case):
 
 
 @test
+def a_broadcast_address_is_never_taken_for_the_guests(case):
+    guest = case.joined("-t", PORT)
+    announced = wire.arp(1, guest.mac, "192.0.2.255", "00:00:00:00:00:00", "192.0.2.255")
+    guest.send(guest.eth(wire.ETH_ARP, announced, dst=wire.BROADCAST), guest.udp(FAR4, 9, b"odd", src="192.0.2.255"))
+    guest.pump(0.2)  # no frame of another address, which would be learnt in its place
+    conn, _ = case.forwarded(PORT, FAR4)
+    assert conn.local == HOST4, conn.local
+
+
+@test
 def an_address_given_by_option_is_replaced_by_the_hosts_on_the_way_out(case):
     case.start("-a", "10.1.2.3", "-n", "24", "-g", "10.1.2.1")
     guest = case.guest(ip4="10.1.2.3", resolve=False)

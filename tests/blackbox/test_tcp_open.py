@@ -156,6 +156,19 @@ def _(case, flags):
     guest.expect_none(is_tcp, "an answer")
 
 
+@rows(("a segment to 255.255.255.255 is not answered", "255.255.255.255", None),
+      ("a segment to the network's broadcast address is not answered", "192.0.2.255", None),
+      ("a segment to an IPv4 group is not answered", "224.0.0.1", None),
+      ("a segment to an IPv6 group is not answered", "ff0e::1", None),
+      ("a segment from the network's broadcast address is not answered", FAR4, "192.0.2.255"))
+def _(case, dst, src):
+    guest = case.joined()
+    guest.backlog.clear()
+    for flags in (SYN, ACK, SYN | ACK):
+        guest.send(guest.tcp(dst, 9, 30000, 1, 1, flags, src=src))
+    guest.expect_none(lambda f: f.kind in ("tcp", "icmp") or (f.kind == "icmp6" and f.type < 128), "an answer")
+
+
 @rows(("no flags at all open nothing", 0), ("SYN and FIN open nothing", SYN | FIN), ("all flags open nothing", 0xFF),
       ("FIN, PSH and URG open nothing", FIN | PSH | URG))
 def _(case, flags):

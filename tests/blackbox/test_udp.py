@@ -384,7 +384,8 @@ def a_checksum_of_0_is_taken_over_ipv4(case):
 
 
 @rows(("a loopback source is dropped", "127.0.0.1"), ("a multicast source is dropped", "224.0.0.5"),
-      ("the broadcast source is dropped", "255.255.255.255"))
+      ("the broadcast source is dropped", "255.255.255.255"),
+      ("the network's broadcast address as source is dropped", "192.0.2.255"))
 def _(case, src):
     guest = case.joined()
     sock, port = server(case, FAR4)
