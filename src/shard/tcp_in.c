@@ -562,10 +562,11 @@ static bool take_head(struct shard *shard, struct flow *flow, struct frame *fram
  */
 static void take_echo(const struct shard *shard, struct tcp *tcp, const struct tcp_options *o)
 {
-	uint32_t most = tcp_ts_now(shard, tcp) - o->ts_ecr + 1;
+	uint32_t age = tcp_ts_now(shard, tcp) - o->ts_ecr;
 
-	if (most < tcp->min_rtt_us / 1000)
-		tcp->min_rtt_us = most * 1000;
+	/* What was never sent yet has an age far above any round trip. */
+	if (age < tcp->min_rtt_us / 1000)
+		tcp->min_rtt_us = (age + 1) * 1000;
 }
 
 static void in_open(struct shard *shard, struct flow *flow, struct frame *frame,

@@ -64,7 +64,7 @@ bool tcp_queue_island(struct shard *shard, struct flow *flow, const struct frame
 /* The first island, or NULL. */
 const struct chunk *tcp_queue_first_island(const struct tcp *tcp);
 /* Whether part of [seq, end) is kept already, and its first contiguous part (RFC 2883 4.3). */
-bool tcp_queue_overlap(const struct tcp *tcp, uint32_t seq, uint32_t end, struct sack_block *dup);
+bool tcp_queue_overlap(struct tcp *tcp, uint32_t seq, uint32_t end, struct sack_block *dup);
 /* Gives what is in order to the socket. 0, or -errno if the connection is broken. */
 int tcp_queue_flush(struct shard *shard, struct flow *flow);
 /* Copies what is still lent by the batch. */

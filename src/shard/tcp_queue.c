@@ -154,16 +154,27 @@ bool tcp_queue_in_order(struct shard *shard, struct flow *flow, struct frame *fr
 	return n == frame->payload_len;
 }
 
-bool tcp_queue_overlap(const struct tcp *tcp, uint32_t seq, uint32_t end, struct sack_block *dup)
+/*
+ * The first chunk that ends behind a number, or the list's head. Nearly all that comes belongs near
+ * the end: from the front, each segment behind a hole would pass all that was kept before it.
+ */
+static struct list *first_behind(struct tcp *tcp, uint32_t seq)
+{
+	struct list *node = &tcp->queue;
+
+	while (node->prev != &tcp->queue && SEQ_GT(chunk_end(CHUNK_OF(node->prev)), seq))
+		node = node->prev;
+	return node;
+}
+
+bool tcp_queue_overlap(struct tcp *tcp, uint32_t seq, uint32_t end, struct sack_block *dup)
 {
 	bool found = false;
 
-	for (struct list *node = tcp->queue.next; node != &tcp->queue; node = node->next) {
+	for (struct list *node = first_behind(tcp, seq); node != &tcp->queue; node = node->next) {
 		const struct chunk *c = CHUNK_OF(node);
 		uint32_t from = SEQ_GT(c->seq, seq) ? c->seq : seq;
 
-		if (SEQ_LE(chunk_end(c), seq))
-			continue;
 		if (SEQ_GE(from, end) || (found && from != dup->end))
 			break;
 		if (!found)
@@ -190,24 +201,21 @@ bool tcp_queue_island(struct shard *shard, struct flow *flow, const struct frame
 {
 	struct tcp *tcp = &flow->tcp;
 	uint32_t at = from, end = seq + frame->payload_len;
-	struct list *before = &tcp->queue, *node;
+	struct list *node = first_behind(tcp, from), *before = node->prev;
 
 	tcp->island_recent = from;
-	for (node = tcp->queue.next; node != &tcp->queue && SEQ_LT(at, end); node = node->next) {
+	for (; node != &tcp->queue && SEQ_LT(at, end); node = node->next) {
 		const struct chunk *c = CHUNK_OF(node);
+		uint32_t gap_end = SEQ_LT(c->seq, end) ? c->seq : end;
 
-		if (SEQ_GT(chunk_end(c), at)) {
-			uint32_t gap_end = SEQ_LT(c->seq, end) ? c->seq : end;
+		if (SEQ_GT(gap_end, at)) {
+			uint32_t len = gap_end - at;
 
-			if (SEQ_GT(gap_end, at)) {
-				uint32_t len = gap_end - at;
-
-				if (insert_after(shard, tcp, before, frame, at - seq, at, len,
-						 false) != len)
-					return false;
-			}
-			at = chunk_end(c);
+			if (insert_after(shard, tcp, before, frame, at - seq, at, len, false) !=
+			    len)
+				return false;
 		}
+		at = chunk_end(c);
 		before = node;
 	}
 	if (SEQ_LT(at, end))

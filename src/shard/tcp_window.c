@@ -45,7 +45,8 @@ static void follow_path(const struct shard *shard, struct tcp *tcp)
 	uint32_t past = (uint32_t)shard->now_us - tcp->round_us;
 	uint64_t used = tcp->rcv_nxt - tcp->round_seq;
 
-	if (past < tcp->min_rtt_us)
+	/* 0 is a round trip that was never measured. */
+	if (!past || past < tcp->min_rtt_us)
 		return;
 	used = 2 * used * tcp->min_rtt_us / past;
 	if (tcp->min_rtt_us >= TCP_FAR_US && used > tcp->share)
