@@ -109,6 +109,28 @@ def a_syn_inside_the_window_gets_a_challenge_ack(case):
     works(conn, peer)
 
 
+@rows(("a SYN with another number is challenged during the handshake, which goes on", SYN, 0, 5000),
+      ("a SYN-ACK with another number is challenged during the handshake, which goes on", SYN | ACK, 1, 5000),
+      ("a reset in the window is challenged during the handshake, which goes on", RST, 0, 5000),
+      ("a reset with ACK in the window is challenged during the handshake, which goes on", RST | ACK, 1, 5000),
+      ("a reset outside the window is ignored during the handshake, which goes on", RST, 0, -5000))
+def _(case, flags, acks, ahead):
+    guest = case.joined()
+    server = case.net.remote.tcp_server(FAR4)
+    conn = Tcp(guest, FAR4, server.getsockname()[1], 30000)
+    conn.send(SYN)
+    guest.pump_until(lambda: conn.rcv_nxt is not None, "SYN-ACK comes")
+    guest.send(conn.frame(flags, seq=conn.snd_nxt + ahead, ack=acks * conn.rcv_nxt))
+    if ahead > 0:
+        answer = conn.wait_segment(lambda f: not f.flags & SYN, "a challenge")
+        assert answer.flags & (ACK | RST) == ACK, str(answer)
+        assert (answer.seq, answer.ack) == (conn.rcv_nxt, conn.snd_nxt), str(answer)
+    conn.ack()
+    peer, _ = server.accept()
+    peer.settimeout(10)
+    works(conn, peer)
+
+
 @both
 def a_lost_syn_ack_is_sent_again(case, addr):
     guest = case.joined()
