@@ -279,6 +279,14 @@ def address_netmask_and_gateway_are_what_the_options_say(case):
         ("10.1.2.3", "255.255.240.0", "10.1.0.1")
 
 
+@rows(("the interface that is named gives address and gateway", "-i"),
+      ("the outbound interface gives address and gateway", "--outbound-if4"))
+def _(case, option):
+    case.net.connect_again()
+    ack = lease(joined(case, option, "h1"))
+    assert (ack.yiaddr, ip_text(ack.options[3])) == ("203.0.113.2", "203.0.113.1")
+
+
 @test
 def a_prefix_length_serves_as_netmask(case):
     ack = lease(joined(case, "-a", "10.1.2.3", "-n", "20", "-g", "10.1.0.1"))

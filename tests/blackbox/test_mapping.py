@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whose address is whose: the host's loopback, the gateway, resolvers, guests on other addresses, link-local."""
 import os
+import socket
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
@@ -152,8 +153,48 @@ def a_connection_from_the_hosts_own_address_is_seen_under_map_guest_addr(case):
     tcp_works(conn, peer)
 
 
+@rows(("what comes from the host's own address comes from the gateway's (IPv4)", HOST4),
+      ("what comes from the host's own address comes from the gateway's (IPv6)", HOST6))
+def _(case, own):
+    guest = case.joined("-t", PORT, "-u", PORT)
+    seen = GATEWAY[6 if ":" in own else 4]
+    peer = case.net.host.tcp_client(own, PORT, source=own, blocking=False)
+    conn = rawtcp.accept(guest, PORT)
+    assert conn.remote == seen
+    tcp_works(conn, peer)
+    sock = case.net.host.udp(own)
+    sock.sendto(b"hello", (own, PORT))
+    got = guest.expect(is_udp(PORT), "the datagram")
+    assert got.src == seen
+    guest.send(guest.udp(got.src, got.sport, b"reply", sport=PORT, src=got.dst))
+    data, where = sock.recvfrom(10)
+    assert data == b"reply" and where[:2] == (own, PORT)
+
+
+@rows(("a guest on another address reaches the host's own (IPv4)", HOST4), ("a guest on another address reaches the host's own "
+                                                                           "(IPv6)", HOST6))
+def _(case, own):
+    case.start()
+    guest = case.guest(ip4="192.0.2.150", ip6="2001:db8::150")
+    sock = case.net.host.udp(own)
+    udp_both_ways(guest, sock, own, sock.getsockname()[1])
+    server = case.net.host.tcp_server(own)
+    tcp_works(rawtcp.connect(guest, own, server.getsockname()[1]), server.accept()[0])
+
+
 @test
 def a_loopback_resolver_is_reached_through_the_gateway(case):
+    case.net.host.resolv_conf("nameserver 127.0.0.53\nnameserver ::1\n")
+    guest = case.joined()
+    for addr, seen in (("127.0.0.53", GW4), ("::1", GW6)):
+        udp_both_ways(guest, case.net.host.udp(addr, 53), seen, 53)
+        server = case.net.host.tcp_server(addr, 53)
+        conn = rawtcp.connect(guest, seen, 53)
+        tcp_works(conn, server.accept()[0])
+
+
+@test
+def a_loopback_resolver_of_the_common_address_is_reached_through_the_gateway(case):
     case.net.host.resolv_conf("nameserver 127.0.0.1\n")
     guest = case.joined()
     sock = case.net.host.udp("127.0.0.1", 53)
@@ -294,11 +335,8 @@ def a_link_local_connection_to_a_forwarded_port_arrives(case):
     tcp_works(conn, peer)
 
 
-@rows(("the outbound address is used as source (IPv4)", "192.0.2.3", FAR4), ("the outbound address is used as source (IPv6)",
-                                                                           "2001:db8::3", FAR6))
-def _(case, addr, far):
-    case.net.host.batch("addr add %s dev h0\n" % (addr + "/24" if "." in addr else addr + "/64 nodad"))
-    guest = case.joined("-o", addr)
+def leaves_with_source(case, guest, far, addr):
+    """What the guest sends to far comes from addr there, and is answered."""
     sock = case.net.remote.udp(far)
     assert udp_both_ways(guest, sock, far, sock.getsockname()[1])[0] == addr
     server = case.net.remote.tcp_server(far)
@@ -306,6 +344,35 @@ def _(case, addr, far):
     peer, where = server.accept()
     assert where[0] == addr
     tcp_works(conn, peer)
+    proto, request, reply = ("ipv6-icmp", 128, 129) if ":" in far else ("icmp", 8, 0)
+    with case.net.remote:
+        pings = socket.socket(socket.AF_INET6 if ":" in far else socket.AF_INET, socket.SOCK_RAW, socket.getprotobyname(proto))
+    pings.settimeout(6)
+    guest.send(guest.echo(far, 3, 4, b"from where"))
+    while True:
+        packet, where = pings.recvfrom(1000)
+        if packet[0 if ":" in far else 20] == request and packet.endswith(b"from where"):
+            break
+    assert where[0] == addr
+    guest.expect(lambda f: f.kind.startswith("icmp") and f.type == reply, "echo reply")
+    pings.close()
+
+
+@rows(("the outbound address is used as source (IPv4)", "192.0.2.3", FAR4), ("the outbound address is used as source (IPv6)",
+                                                                           "2001:db8::3", FAR6))
+def _(case, addr, far):
+    case.net.host.batch("addr add %s dev h0\n" % (addr + "/24" if "." in addr else addr + "/64 nodad"))
+    leaves_with_source(case, case.joined("-o", addr), far, addr)
+
+
+@rows(("what leaves leaves by the outbound interface (IPv4)", "--outbound-if4", FAR4, "203.0.113.2"),
+      ("what leaves leaves by the outbound interface (IPv6)", "--outbound-if6", FAR6, "2001:db8:77::2"),
+      ("the outbound interface of IPv4 leaves IPv6 alone", "--outbound-if4", FAR6, HOST6),
+      ("an interface named for addresses does not bind what leaves (IPv4)", "-i", FAR4, HOST4),
+      ("an interface named for addresses does not bind what leaves (IPv6)", "-i", FAR6, HOST6))
+def _(case, option, far, addr):
+    case.net.connect_again()
+    leaves_with_source(case, case.joined(option, "h1"), far, addr)
 
 
 @rows(("ipv4-only passes no IPv6", "-4", FAR6), ("ipv6-only passes no IPv4", "-6", FAR4))

@@ -164,6 +164,20 @@ class Net:
             "addr add %s/24 dev h0" % HOST4, "addr add %s/64 dev h0 nodad" % HOST6, "link set h0 up",
             "route add default via %s dev h0" % GW4, "route add ::/0 via %s dev h0" % GW6, "")))
 
+    def connect_again(self):
+        """A second way to the remote, h1 and r1, behind the first by its metric."""
+        self.host.batch("link add h1 type veth peer name r1 netns %s\n" % self.remote.name)
+        for ns, dev in ((self.host, "h1"), (self.remote, "r1")):
+            ns.sysctl("net.ipv6.conf.%s.accept_dad" % dev, 0)
+            ns.sysctl("net.ipv6.conf.%s.accept_ra" % dev, 0)
+            for name in ("all", dev):
+                ns.sysctl("net.ipv4.conf.%s.rp_filter" % name, 0)
+        self.remote.batch("addr add 203.0.113.1/24 dev r1\naddr add 2001:db8:77::1/64 dev r1 nodad\nlink set r1 up\n")
+        self.host.batch("\n".join((
+            "addr add 203.0.113.2/24 dev h1", "addr add 2001:db8:77::2/64 dev h1 nodad", "link set h1 up",
+            "route add default via 203.0.113.1 dev h1 metric 5000",
+            "route add ::/0 via 2001:db8:77::1 dev h1 metric 5000", "")))
+
     def delete(self):
         for space in self.spaces:
             space.delete()
