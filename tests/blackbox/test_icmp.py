@@ -128,6 +128,55 @@ def _(case, addr, make):
     assert quoted[head:head + 2] + quoted[head + 8:] == original[head:head + 2] + original[head + 8:]
 
 
+def syn_to(guest, addr, **fields):
+    return guest.tcp(addr, 80, 41000, 1, 0, wire.SYN, **fields)
+
+
+ROUTES = {"absent": ("192.0.2.77", "2001:db8::77"), "unreachable": ("203.0.113.9", "2001:db9::9"),
+          "prohibited": ("203.0.113.9", "2001:db9::9")}
+CODES = {"absent": ({1}, {3}), "unreachable": ({1}, {3}), "prohibited": ({1, 13}, {1})}
+ASKED = (("an echo", echo_to), ("a datagram", udp_to), ("a connection", syn_to))
+
+
+@rows(*(("%s to a host that is %s is told (IPv%d)" % (name, why, 6 if v6 else 4), why, v6, make)
+        for why in ROUTES for name, make in ASKED for v6 in (0, 1)))
+def _(case, why, v6, make):
+    host, remote, addr = case.net.host, case.net.remote, ROUTES[why][v6]
+    if why == "absent":
+        for version in ("ipv4", "ipv6"):
+            host.sysctl("net.%s.neigh.h0.retrans_time_ms" % version, 100)
+    elif why == "unreachable":
+        host.batch("route add unreachable %s\n" % addr)
+    else:
+        remote.sysctl("net.ipv4.ip_forward", 1)
+        remote.sysctl("net.ipv6.conf.all.forwarding", 1)
+        remote.batch("route add prohibit %s\n" % addr)
+    guest = case.joined()
+    sent = make(guest, addr)
+    guest.send(sent)
+    error = guest.expect(lambda f: (f.kind, f.type) == (("icmp6", 1) if v6 else ("icmp", 3)), "unreachable", 10)
+    assert error.code in CODES[why][v6], str(error)
+    at, head = (slice(8, 40), 40) if v6 else (slice(12, 20), 20)
+    assert error.data[at] == sent[14:][at] and error.data[head:head + 2] == sent[14:][head:head + 2], "another packet is quoted"
+
+
+@test
+def an_echo_with_ip_options_or_padding_is_answered(case):
+    guest = case.joined()
+    for fields in ({"options": b"\x94\4\0\0"}, {"options": b"\7\7\4\0\0\0\0\0"}, {"options": b"\1" * 40}, {}):
+        guest.send(guest.echo(FAR4, 3, 4, b"odd", **fields) + b"\xa5" * 20)
+        assert guest.expect(is_reply, "echo reply").data == b"odd"
+
+
+@test
+def an_echo_behind_extension_headers_is_answered(case):
+    guest = case.joined()
+    message = wire.icmp6(guest.ip6, FAR6, 128, 0, b"\0\3\0\4", b"odd")
+    for proto, header in ((0, b"\x3a\0\1\4\0\0\0\0"), (60, b"\x3a\0\1\4\0\0\0\0"), (44, b"\x3a\0\0\0\0\0\0\7")):
+        guest.send(guest.ip(FAR6, proto, header + message))
+        assert guest.expect(is_reply, "echo reply").data == b"odd"
+
+
 @test
 def the_gateway_answers(case):
     guest = case.joined()

@@ -178,6 +178,54 @@ def _(case, flags):
     guest.expect_none(is_tcp, "an answer")
 
 
+ROUTER_ALERT, RECORD_ROUTE = b"\x94\4\0\0", b"\7\7\4\0\0\0\0\0"
+
+
+def padded(guest):
+    """Frames get their Ethernet padding, and whatever is in it."""
+    plain = guest.tcp
+    guest.tcp = lambda *words, **fields: (frame := plain(*words, **fields)) + b"\xa5" * (60 - len(frame))
+
+
+def with_options(options):
+    def mangle(guest):
+        plain = guest.ip
+        guest.ip = lambda *words, **fields: plain(*words, options=options, **fields)
+    return mangle
+
+
+def behind(proto, header):
+    """An extension header before each segment; its first byte is the next header."""
+    def mangle(guest):
+        plain = guest.ip
+        guest.ip = lambda dst, inner, payload, **fields: plain(dst, proto, bytes((inner,)) + header + payload, **fields)
+    return mangle
+
+
+@rows(("a connection of padded frames works", FAR4, padded), ("a connection with IP options works", FAR4, with_options(ROUTER_ALERT)),
+      ("a connection with a recorded route works", FAR4, with_options(RECORD_ROUTE)),
+      ("a connection with the most IP options works", FAR4, with_options(b"\1" * 40)),
+      ("a connection behind hop-by-hop options works", FAR6, behind(0, b"\0\1\4\0\0\0\0")),
+      ("a connection behind destination options works", FAR6, behind(60, b"\0\1\4\0\0\0\0")),
+      ("a connection behind a routing header that is done works", FAR6, behind(43, b"\0\4\0\0\0\0\0")),
+      ("a connection behind a fragment header of wholes works", FAR6, behind(44, b"\0\0\0\0\0\0\7")))
+def _(case, addr, mangle):
+    guest = case.joined()
+    mangle(guest)
+    conn, peer = case.pair(addr=addr)
+    for data in (b"x", b"abc", bytes(range(256)) * 40 + b"odd"):
+        conn.write(data)
+        got = b""
+        while len(got) < len(data):
+            got += peer.recv(len(data))
+        assert got == data
+    works(conn, peer)
+    conn.close()
+    assert peer.recv(1) == b""
+    peer.close()
+    conn.wait_fin()
+
+
 @rows(("a segment to 255.255.255.255 is not answered", "255.255.255.255", None),
       ("a segment to the network's broadcast address is not answered", "192.0.2.255", None),
       ("a segment to an IPv4 group is not answered", "224.0.0.1", None),

@@ -201,6 +201,42 @@ def a_missing_fragment_delivers_nothing(case, addr):
 
 
 @test
+def fragments_with_ip_options_and_padding_are_put_together(case):
+    guest = case.joined()
+    sock, port = server(case, FAR4)
+    datagram = wire.udp(HOST4, FAR4, 40000, port, BIG[:4001])
+    for ident, options in enumerate((b"\x94\4\0\0", b"\1" * 40)):
+        for at in range(0, len(datagram), 1480):
+            fields = {"options": options} if at == 0 else {}
+            guest.send(guest.ip(FAR4, UDP, datagram[at:at + 1480], ident=ident, offset=at,
+                                flags=int(at + 1480 < len(datagram)), **fields) + b"\xa5" * 9)
+        assert sock.recv(5000) == BIG[:4001]
+
+
+@both
+def fragments_of_8_bytes_of_which_some_come_twice_are_put_together(case, addr):
+    guest = case.joined()
+    sock, port = server(case, addr)
+    parts = guest.fragments(addr, UDP, wire.udp(host_of(addr), addr, 40000, port, b"0123456789abc"), 8)
+    guest.send(parts[0], parts[2], parts[0], parts[2], parts[1])
+    assert sock.recv(100) == b"0123456789abc"
+
+
+@rows(("fragments behind hop-by-hop options are put together", True), ("destination options in fragments are passed over", False))
+def _(case, outside):
+    guest = case.joined()
+    sock, port = server(case, FAR6)
+    options = b"\0\1\4\0\0\0\0"
+    whole = wire.udp(HOST6, FAR6, 40000, port, BIG[:4001])
+    if not outside:
+        whole = bytes((UDP,)) + options + whole
+    for at in range(0, len(whole), 1400):
+        part = struct.pack("!BBHI", UDP if outside else 60, 0, at | (at + 1400 < len(whole)), 7) + whole[at:at + 1400]
+        guest.send(guest.ip(FAR6, 0, bytes((44,)) + options + part) if outside else guest.ip(FAR6, 44, part))
+    assert sock.recv(5000) == BIG[:4001]
+
+
+@test
 def a_flood_of_lone_fragments_is_bounded(case):
     guest = case.joined()
     sock, port = server(case, FAR4)
@@ -246,6 +282,19 @@ def a_closed_port_is_told_with_the_original_header(case, addr):
         assert inner[9] == UDP and wire.checksum(inner[:20]) == 0
         assert inner[20:24] == struct.pack("!HH", 40001, 9)
     assert error.dst == host_of(addr)
+
+
+@both
+def a_peer_of_a_forwarded_port_that_is_gone_is_told(case, addr):
+    guest = case.joined("-u", PORT)
+    sock, port = server(case, addr)
+    sock.sendto(b"hello", (host_of(addr), PORT))
+    guest.expect(is_udp(PORT), "the datagram")
+    sock.close()
+    guest.send(guest.udp(addr, port, b"too late", sport=PORT))
+    error = guest.expect(is_error, "port unreachable")
+    assert error.src == addr and error.dst == host_of(addr)
+    assert struct.pack("!HH", PORT, port) in error.data and error.data.endswith(b"too late")
 
 
 @test
