@@ -69,8 +69,9 @@ static uint16_t window_field(struct tcp *tcp, uint32_t ack, bool syn)
 	uint32_t field = (window + (1u << shift) - 1) >> shift;
 
 	/* Rounded up again and again, a window that is used byte by byte would never end; this is
-	 * more in order than any lets come. */
-	if (tcp->rcv_nxt - tcp->host_nxt - tcp->gathered > 2 * tcp->share)
+	 * more in order than any lets come, though the socket takes none of what it has room for.
+	 */
+	if (tcp->rcv_nxt - tcp->host_nxt - tcp->gathered > TCP_WINDOW_MAX + tcp->share)
 		field = window >> shift;
 	field = field > 65535 ? 65535 : field;
 	if (SEQ_GT(ack + (field << shift), tcp->rcv_adv))

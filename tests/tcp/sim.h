@@ -158,7 +158,7 @@ struct sim_guest {
 	uint8_t shift;
 	uint32_t rcvbuf, read_chunk, cwnd;
 	uint32_t read_step_us, pause, pause_us;
-	uint32_t delack_us;
+	uint32_t ack_every, delack_us;
 	uint64_t total;	      /* bytes that it sends, then a FIN */
 	uint64_t close_after; /* its FIN waits until it has received as many bytes */
 	uint64_t reset_at_us;

@@ -479,7 +479,7 @@ static void take_payload(struct world *w, const struct segment *s)
 				}
 				g->recent = 0;
 			}
-			if (++g->unacked_segments >= 2)
+			if (++g->unacked_segments >= g->ack_every)
 				g->ack_now = true;
 			want_ack(g, w->shard->now_us);
 		}
