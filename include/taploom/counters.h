@@ -41,6 +41,7 @@
 	X(TCP_UNSACKED, "tcp-unsacked",                                                            \
 	  "out-of-order payload, never SACKed, dropped as the pool was empty")                     \
 	X(UDP_SEND, "udp-send", "the host did not take a datagram")                                \
+	X(UDP_LOOP, "udp-loop", "what the guest sent to a group, come back")                       \
 	X(UDP_FILTER, "udp-filter", "a datagram from a peer that the guest never wrote to")        \
 	X(ICMP_TYPE, "icmp-type", "an ICMP message that is not translated")                        \
 	X(ICMP_DENIED, "icmp-denied", "ping sockets are not permitted; see ping_group_range")      \

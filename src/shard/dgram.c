@@ -74,16 +74,16 @@ void dgram_timer(struct shard *shard, struct flow *flow)
 	wheel_arm(&shard->wheel, &flow->timer, due);
 }
 
-/* Of our own sockets -U auto must not think that they are services. */
+/* Of our own sockets -U auto must not think that they are services, and what they send to a group
+ * comes back to us. */
 static void note_port(struct shard *shard, struct flow *flow)
 {
 	struct sockaddr_storage sa;
 	socklen_t len = sizeof(sa);
 	struct endpoint e;
 
-	if (flow->key.proto != FLOW_UDP || shard->rt->config->udp_out.mode != PORTS_AUTO)
-		return;
-	if (getsockname(flow->fd, (struct sockaddr *)&sa, &len) || !endpoint_of(&sa, &e))
+	if (flow->key.proto != FLOW_UDP || getsockname(flow->fd, (struct sockaddr *)&sa, &len) ||
+	    !endpoint_of(&sa, &e))
 		return;
 	flow->dgram.own_port = e.port;
 	atomic_fetch_add_explicit(&shard->rt->udp_ports->own[e.port], 1, memory_order_relaxed);

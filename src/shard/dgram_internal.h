@@ -65,6 +65,7 @@ struct dgram_route {
 struct dgram_meta {
 	struct ip_addr local; /* unset: not known, or no unicast address */
 	unsigned int ifindex;
+	bool group;	  /* it was sent to a group or a broadcast address */
 	uint32_t segment; /* size of each datagram of a run; 0: a single one */
 	uint8_t tos;
 	uint8_t ttl;
@@ -200,6 +201,7 @@ struct udp_listener {
 	struct ip_addr addr; /* bound to; unset: any */
 	char ifname[IFNAMSIZ];
 	uint16_t target; /* the guest's port */
+	uint16_t port;	 /* the host's; 0: outward */
 	bool outward;	 /* it is in the namespace, and target the host's port */
 	uint64_t serial; /* of this use of the entry; the table finds spliced flows by it */
 	int8_t df;
@@ -220,7 +222,8 @@ struct udp_port {
 
 struct udp_ports {
 	struct udp_port port[65536];
-	_Atomic uint16_t own[65536]; /* by the host's port: sockets of flows; written by shards */
+	_Atomic uint16_t own[65536]; /* by the host's port: our sockets; written by shards for their
+					flows, by control for the listeners */
 	struct udp_listener *spare;  /* control's, and so is what follows */
 	struct udp_listener *all;
 	uint64_t serial;
@@ -231,6 +234,11 @@ void udp_ports_free(struct runtime *rt);
 
 /* The entry of a forwarded port, or NULL. Any thread. */
 struct udp_port *udp_port_find(const struct runtime *rt, uint16_t port);
+/* Whether a datagram that was sent to a group, or that no peer sent, comes from the guest: the
+ * kernel gives what we send to a group to the host's members too, and so to us. The guest must not
+ * get it back, as no interface does that. scope: of a link-local source, 0: the host's interface.
+ */
+bool udp_is_guests_own(const struct shard *shard, const struct endpoint *src, unsigned int scope);
 /* The listener through which a flow may write to a host-side destination, or NULL. */
 struct udp_listener *udp_port_listener(struct udp_port *port, const struct ip_addr *dst);
 /* The flow for what came to a listener, opened if need be, and its peer. NULL: counted. */

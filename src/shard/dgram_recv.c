@@ -99,6 +99,7 @@ static void take_local4(const struct cmsghdr *cmsg, struct dgram_meta *meta)
 	memcpy(&info, CMSG_DATA(cmsg), sizeof(info));
 	meta->ifindex = (unsigned int)info.ipi_ifindex;
 	meta->local = ip4_addr_of(&info.ipi_spec_dst);
+	meta->group = info.ipi_addr.s_addr != info.ipi_spec_dst.s_addr;
 }
 
 static void take_local6(const struct cmsghdr *cmsg, struct dgram_meta *meta)
@@ -109,7 +110,10 @@ static void take_local6(const struct cmsghdr *cmsg, struct dgram_meta *meta)
 	memcpy(&info, CMSG_DATA(cmsg), sizeof(info));
 	dst = ip6_addr_of(&info.ipi6_addr);
 	meta->ifindex = info.ipi6_ifindex;
-	if (!ip_is_v4(&dst) && !ip_is_multicast(&dst)) /* a group is nobody's address */
+	if (ip_is_v4(&dst))
+		return; /* take_local4() has it */
+	meta->group = ip_is_multicast(&dst);
+	if (!meta->group) /* which is nobody's address */
 		meta->local = dst;
 }
 
@@ -146,16 +150,22 @@ void dgram_meta_of(struct msghdr *msg, struct dgram_meta *meta)
 /* Whom it is for, and from whom. */
 
 /* A stranger answers what the guest sent to a group: the guest will know it by the mapped address.
- */
+ * NULL: it may not; counted. */
 static struct dgram_peer *answerer(struct shard *shard, struct flow *flow,
 				   const struct endpoint *src)
 {
 	struct endpoint view = *src;
+	enum drop drop = DROP_NONE;
 
 	if (!flow->dgram.group ||
 	    !map_to_guest(netconf_get(shard->rt), &src->addr, NULL, &view.addr))
-		return NULL;
-	return peer_add(shard, flow, &view, src);
+		drop = DROP_UDP_FILTER;
+	else if (flow->key.proto == FLOW_UDP && udp_is_guests_own(shard, src, 0))
+		drop = DROP_UDP_LOOP;
+	if (!drop)
+		return peer_add(shard, flow, &view, src);
+	count_drop(&shard->counters, drop);
+	return NULL;
 }
 
 static struct dgram_peer *sender(struct shard *shard, struct dgram_inbox *in,
@@ -176,8 +186,6 @@ static struct dgram_peer *sender(struct shard *shard, struct dgram_inbox *in,
 	peer = peer_by_host(shard, in->flow, &src);
 	if (!peer)
 		peer = answerer(shard, in->flow, &src);
-	if (!peer)
-		count_drop(&shard->counters, DROP_UDP_FILTER);
 	return peer;
 }
 

@@ -38,7 +38,7 @@ struct dgram {
 	uint16_t segment_max;	   /* runs of longer datagrams were refused by the kernel */
 	int8_t df;		   /* what the own socket does with DF; -1: not set yet */
 	uint16_t mtu;		   /* of a hop behind the guest that takes less; 0: none is known */
-	uint16_t own_port;	   /* the own socket's, where that is of interest; 0: none */
+	uint16_t own_port;	   /* the own socket's; 0: none */
 	bool group;		   /* wrote to a group: anyone may answer */
 	bool answered;		   /* something came back: the longer time-out holds */
 	uint64_t last_us;

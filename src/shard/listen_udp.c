@@ -212,6 +212,7 @@ static struct udp_listener *take_listener(struct runtime *rt)
 		return NULL;
 	listener->pollee.kind = POLL_UDP_LISTENER;
 	listener->outward = false;
+	listener->port = 0;
 	listener->serial = ++ports->serial;
 	list_init(&listener->splices);
 	atomic_store(&listener->fd, -1);
@@ -286,6 +287,8 @@ int udp_listen(struct runtime *rt, const struct port_map *map, uint16_t port,
 		give_listener(rt, listener);
 		return ret;
 	}
+	listener->port = port;
+	atomic_fetch_add_explicit(&rt->udp_ports->own[port], 1, memory_order_relaxed);
 	close_flows(rt, listener->target);
 	*out = listener;
 	return 0;
@@ -339,6 +342,9 @@ void udp_unlisten(struct runtime *rt, struct udp_listener *listener)
 
 	if (listener->fd < 0)
 		return;
+	if (listener->port)
+		atomic_fetch_sub_explicit(&rt->udp_ports->own[listener->port], 1,
+					  memory_order_relaxed);
 	role_is_reader();
 	shard_enter(shard);
 	withdraw(&rt->udp_ports->port[listener->target], shard, listener);
@@ -358,6 +364,36 @@ static bool guest_of(const struct netconf *net, const struct ip_addr *peer, stru
 	       map_guest_addr(net, version, false, guest);
 }
 
+/* Whether an address is the host's: what is sent to such a one has it as source. */
+static bool is_hosts(const struct endpoint *e, unsigned int scope)
+{
+	int fd = socket(ip_is_v4(&e->addr) ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_storage sa;
+	socklen_t len = sockaddr_of(e, scope, &sa);
+	struct endpoint source;
+	bool same;
+
+	if (fd < 0)
+		return false;
+	same = !connect(fd, (struct sockaddr *)&sa, len);
+	len = sizeof(sa);
+	same = same && !getsockname(fd, (struct sockaddr *)&sa, &len) &&
+	       endpoint_of(&sa, &source) && ip_eq(&source.addr, &e->addr);
+	close(fd);
+	return same;
+}
+
+bool udp_is_guests_own(const struct shard *shard, const struct endpoint *src, unsigned int scope)
+{
+	const _Atomic uint16_t *own = &shard->rt->udp_ports->own[src->port];
+
+	if (!atomic_load_explicit(own, memory_order_relaxed))
+		return false;
+	if (!scope)
+		scope = netconf_get(shard->rt)->v[ip_version_of(&src->addr)].ifindex;
+	return is_hosts(src, scope);
+}
+
 struct flow *udp_listener_flow(struct shard *shard, struct udp_listener *listener,
 			       const struct endpoint *src, const struct dgram_meta *meta,
 			       struct dgram_peer **peer)
@@ -372,6 +408,10 @@ struct flow *udp_listener_flow(struct shard *shard, struct udp_listener *listene
 	    !map_to_guest(net, &src->addr, &meta->local, &view.addr) ||
 	    !guest_of(net, &view.addr, &key.guest)) {
 		count_drop(&shard->counters, DROP_FAMILY_OFF);
+		return NULL;
+	}
+	if (meta->group && udp_is_guests_own(shard, src, meta->ifindex)) {
+		count_drop(&shard->counters, DROP_UDP_LOOP);
 		return NULL;
 	}
 	hash = flow_steer_hash(&key, &shard->rt->secret);

@@ -540,6 +540,34 @@ def _(case, dst, group):
     assert (data, where) == (b"back", (HOST4, PORT))
 
 
+@rows(*(("what the guest sends to %s does not come back to %s" % (dst, where), dst, options)
+        for dst in ("224.0.0.251", "192.0.2.255", "255.255.255.255", "ff02::fb", "ff05::fb")
+        for where, options in (("a port of its own", ()), ("a forwarded port", ("-u", PORT)))))
+def _(case, dst, options):
+    v6 = ":" in dst
+    guest = case.joined(*options)
+    with case.net.host:
+        member = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM)
+        index = socket.if_nametoindex("h0")
+    if v6:
+        member.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, ip_bytes(dst) + struct.pack("I", index))
+    elif dst.startswith("224"):
+        member.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, ip_bytes(dst) + ip_bytes(HOST4))
+    for sport in (PORT, PORT + 1):
+        guest.send(guest.udp(dst, PORT, b"to all", sport=sport))
+    guest.expect_none(is_udp(PORT), "its own datagram")
+    # A neighbour that sends from the same port is heard.
+    sock = case.net.remote.udp("fe80::1%r0" if v6 else GW4, PORT)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    if v6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 5)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, ip_bytes(GW4))
+    sock.sendto(b"from one", (dst, PORT))
+    assert guest.expect(is_udp(PORT), "the neighbour's datagram").data == b"from one"
+    member.close()
+
+
 @both
 def ecn_and_hop_limit_of_the_remote_reach_the_guest(case, addr):
     guest = case.joined()
