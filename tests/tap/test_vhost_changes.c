@@ -125,14 +125,24 @@ static void take_memory_away_and_give_it_back(struct rig *rig)
 	assert_int_equal(vfe_do_fds(&rig->fe, message, &rig->fe.mem_fd, 1), 0);
 }
 
+static void stop_ring(struct rig *rig, unsigned int i)
+{
+	uint32_t base;
+
+	assert_int_equal(vfe_ring_stop(&rig->fe, i, &base), 0);
+}
+
+static void start_ring_again(struct rig *rig, unsigned int i)
+{
+	assert_int_equal(vfe_ring_fd(&rig->fe, VU_SET_VRING_KICK, i, &rig->fe.kick[i]), 0);
+	eventfd_write(rig->fe.kick[i], 1);
+}
+
 static void stop_and_start_rings(struct rig *rig)
 {
 	for (unsigned int i = 0; i < 2 * rig->n_pairs; i++) {
-		uint32_t base;
-
-		assert_int_equal(vfe_ring_stop(&rig->fe, i, &base), 0);
-		assert_int_equal(vfe_ring_fd(&rig->fe, VU_SET_VRING_KICK, i, &rig->fe.kick[i]), 0);
-		eventfd_write(rig->fe.kick[i], 1);
+		stop_ring(rig, i);
+		start_ring_again(rig, i);
 	}
 }
 
@@ -266,18 +276,20 @@ static void migrated(uint64_t features, unsigned int n_shards)
 	for (unsigned int i = 0; i < 20; i++)
 		guest_turn(rig, (uint16_t)i);
 	fd = log_begin(rig);
+	guest_turn(rig, 79);
+	for (unsigned int i = 0; i < 2 * PAIRS; i++)
+		stop_ring(rig, i);
 	memcpy(before, rig->fe.mem, rig->fe.size); /* what was written by now needs no bit */
+	for (unsigned int i = 0; i < 2 * PAIRS; i++)
+		start_ring_again(rig, i);
 	for (unsigned int pair = 0; pair < PAIRS;
 	     pair++) { /* rounds of the ring: all slots are used */
 		received = 0;
 		for (uint16_t i = 0; received < 3 * NUM; i++)
 			received += pair_turn(rig, pair, i);
 	}
-	for (unsigned int i = 0; i < 2 * PAIRS; i++) {
-		uint32_t base;
-
-		assert_int_equal(vfe_ring_stop(&rig->fe, i, &base), 0);
-	}
+	for (unsigned int i = 0; i < 2 * PAIRS; i++)
+		stop_ring(rig, i);
 	loops_stop(&loops);
 	assert_int_equal(pread(fd, log, sizeof(log), 0), sizeof(log));
 	for (size_t off = 0; off < rig->fe.size; off += PAGE) {
