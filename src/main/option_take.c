@@ -301,8 +301,9 @@ TAKE(mtu)
 	uint64_t mtu = 0;
 	bool parsed = value_number(value, row->high, &mtu);
 
-	if ((!parsed || mtu != 0) && !take_range(o, row, parsed, mtu))
-		return false;
+	if (!parsed || mtu > row->high || (mtu != 0 && mtu < row->low))
+		return refuse(o, "is neither 0 nor a number from %llu to %llu",
+			      (unsigned long long)row->low, (unsigned long long)row->high);
 	o->config->mtu = (uint32_t)mtu;
 	return true;
 }

@@ -116,7 +116,7 @@ static struct refusal {
 	{ "auto is refused for a VM", "passt -t auto", "--tcp-ports auto" },
 	{ "a wrong port names option and part", "passt -u 22,x", "--udp-ports 22,x: 'x'" },
 	{ "an MTU below 68 is refused", "passt -m 67",
-	  "--mtu 67: is not a number from 68 to 65535" },
+	  "--mtu 67: is neither 0 nor a number from 68 to 65535" },
 	{ "an MTU above 65535 is refused", "passt -m 65536", "--mtu 65536" },
 	{ "a wrong address is named", "passt -a foo",
 	  "--address foo: is not an IPv4 or IPv6 address" },
