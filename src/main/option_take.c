@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static bool __attribute__((format(printf, 2, 3))) refuse(struct options *o, const char *fmt, ...)
@@ -382,6 +383,17 @@ TAKE(ports)
 	return ports_parse(field_of(o, row), value, o->ephemeral, o->error, sizeof(o->error));
 }
 
+/* Nothing could be read from any other, and nobody would be told. */
+static bool is_connected_stream(int fd)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(int), sa_len = sizeof(sa);
+	int type = 0;
+
+	return !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) && type == SOCK_STREAM &&
+	       !getpeername(fd, (struct sockaddr *)&sa, &sa_len);
+}
+
 TAKE(fd)
 {
 	uint64_t fd;
@@ -391,6 +403,8 @@ TAKE(fd)
 		return refuse(o, "is not a descriptor above 2");
 	if (fcntl((int)fd, F_GETFD) < 0)
 		return refuse(o, "is not an open descriptor: was it closed on exec?");
+	if (!is_connected_stream((int)fd))
+		return refuse(o, "is not a connected stream socket");
 	o->config->fd = (int)fd;
 	o->config->one_off = true;
 	return true;

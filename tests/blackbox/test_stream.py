@@ -174,6 +174,22 @@ def a_connected_socket_is_taken_by_descriptor(case):
     daemon.wait()
 
 
+def pipe_end(case):
+    reading, writing = os.pipe()
+    case.cleanups.append(lambda: os.close(writing))
+    return os.fdopen(reading)
+
+
+@rows(("a file as the guest's descriptor is refused", lambda case: open("/dev/null", encoding="ascii")),
+      ("a pipe as the guest's descriptor is refused", pipe_end),
+      ("a datagram socket as the guest's descriptor is refused", lambda case: socket.socketpair(type=socket.SOCK_DGRAM)[0]),
+      ("a listening socket as the guest's descriptor is refused", lambda case: case.net.host.tcp_server("127.0.0.1")))
+def _(case, make):
+    with make(case) as file:
+        done = case.run("-f", "--fd", file.fileno(), pass_fds=(file.fileno(),))
+    assert done.returncode == 1 and "is not a connected stream socket" in done.stderr, done
+
+
 @test
 def a_bad_length_on_a_given_descriptor_ends_the_program(case):
     ours, theirs = socket.socketpair()
