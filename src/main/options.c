@@ -155,13 +155,31 @@ static void complain(const struct config *config, const char *fmt, ...)
 	va_end(args);
 }
 
+static bool is_called(const struct config *config, const char *name)
+{
+	return strcmp(config->program, name) == 0;
+}
+
+/* What a name alone asks for. "Backend program conventions" of vhost-user give neither a mode nor
+ * leave to go to the background. */
+static void take_name(struct config *config)
+{
+	config->mode = MODE_STREAM;
+	if (is_called(config, "pasta"))
+		config->mode = MODE_NAMESPACE;
+	if (is_called(config, "taploom-vhost-user")) {
+		config->mode = MODE_VHOST_USER;
+		config->foreground = true;
+	}
+}
+
 static void config_init(struct config *config, const char *argv0)
 {
 	const char *slash = strrchr(argv0, '/');
 
 	memset(config, 0, sizeof(*config));
 	config->program = slash ? slash + 1 : argv0;
-	config->mode = strcmp(config->program, "pasta") == 0 ? MODE_NAMESPACE : MODE_STREAM;
+	take_name(config);
 	config->mtu = 65520;
 	config->fd = -1;
 	config->log_size = 1 << 20;

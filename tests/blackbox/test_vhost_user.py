@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The vhost-user message protocol over the socket: pieces, bursts, descriptors, and who breaks it."""
 import array
+import json
 import os
 import socket
 import struct
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
-from suite import main, rows, test, wait_for
+from suite import Daemon, Options, main, rows, test, wait_for
 
 GET_FEATURES, SET_FEATURES, SET_OWNER, RESET_OWNER, SET_MEM_TABLE, SET_LOG_BASE = range(1, 7)
 GET_PROTOCOL_FEATURES, SET_PROTOCOL_FEATURES, GET_QUEUE_NUM = 15, 16, 17
@@ -233,6 +234,21 @@ def a_connected_descriptor_is_served(case):
     assert front.negotiate().lives()
     ours.close()
     assert daemon.wait() == 0
+
+
+@test
+def the_back_ends_own_name_and_a_path_are_enough(case):
+    """As management tools start what the description file names."""
+    with open(os.path.join(os.path.dirname(Options.taploom), "50-taploom.json")) as file:
+        description = json.load(file)
+    assert description["type"] == "net" and description["description"]
+    name, path = os.path.basename(description["binary"]), case.path("socket")
+    daemon = Daemon(case, (case.program(name), "--socket-path=" + path))
+    case.daemons.append(daemon)
+    wait_for(lambda: os.path.exists(path), "the socket is there")
+    daemon.socket = path
+    assert FrontEnd(case, daemon).negotiate().lives()
+    assert daemon.running()
 
 
 if __name__ == "__main__":

@@ -227,6 +227,18 @@ static void defaults_of_a_namespace(void **state)
 	assert_null(config.command);
 }
 
+/* "Backend program conventions": the socket and nothing else is said. */
+static void a_back_end_is_known_by_its_name(void **state)
+{
+	(void)state;
+	accept_line("/usr/bin/taploom-vhost-user --socket-path=/run/net.socket");
+	assert_int_equal(config.mode, MODE_VHOST_USER);
+	assert_true(config.foreground);
+	assert_string_equal(config.socket_path, "/run/net.socket");
+	accept_line("taploom --vhost-user");
+	assert_false(config.foreground);
+}
+
 static void libvirt_is_understood(void **state)
 {
 	(void)state;
@@ -536,6 +548,7 @@ int main(void)
 	static const struct CMUnitTest others[] = {
 		cmocka_unit_test(defaults_of_a_vm),
 		cmocka_unit_test(defaults_of_a_namespace),
+		cmocka_unit_test(a_back_end_is_known_by_its_name),
 		cmocka_unit_test(libvirt_is_understood),
 		cmocka_unit_test(qemu_is_understood),
 		cmocka_unit_test(podman_is_understood),
