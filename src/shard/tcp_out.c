@@ -356,6 +356,13 @@ static void note_error(struct tcp *tcp, ssize_t error)
 		tcp->bits |= TCPB_ABORT;
 }
 
+/* A peek failed: the socket is empty until an event says otherwise, or broken. */
+static void nothing_more(struct tcp *tcp, ssize_t error)
+{
+	tcp->bits |= TCPB_DRAINED;
+	note_error(tcp, error);
+}
+
 /* What was lost goes first. False: the guest's side is full. */
 static bool send_lost(struct shard *shard, struct flow *flow)
 {
@@ -429,8 +436,9 @@ static void note_short_peek(struct flow *flow, uint32_t end)
 /*
  * Whether the next byte to be sent is the urgent one: a peek that begins there does not stop. One
  * that begins a byte earlier does; with nothing before it in the buffer the kernel can be asked.
+ * False: the socket does not tell now, and what it says instead is noted.
  */
-static void look_for_urgent(struct shard *shard, struct flow *flow)
+static bool look_for_urgent(struct shard *shard, struct flow *flow)
 {
 	struct tcp *tcp = &flow->tcp;
 	uint32_t offset = tcp->snd_nxt - tcp->sock_seq, skip;
@@ -439,11 +447,11 @@ static void look_for_urgent(struct shard *shard, struct flow *flow)
 	ssize_t n;
 
 	if (hostsock_pending(flow->fd) <= offset)
-		return;
+		return true;
 	if (!offset) {
 		if (hostsock_at_mark(flow->fd))
 			mark_urgent(tcp, tcp->snd_nxt);
-		return;
+		return true;
 	}
 	skip = seek(shard, flow, tcp->snd_nxt - 1);
 	n = hostsock_peek(flow->fd, &iov, 1, skip, shard->discard);
@@ -451,6 +459,9 @@ static void look_for_urgent(struct shard *shard, struct flow *flow)
 		tcp->peek_seq = tcp->snd_nxt - 1 + (uint32_t)n;
 	if (n == 1)
 		mark_urgent(tcp, tcp->snd_nxt);
+	if (n < 0)
+		nothing_more(tcp, n);
+	return n >= 0;
 }
 
 /*
@@ -481,8 +492,8 @@ static bool send_run(struct shard *shard, struct flow *flow, uint32_t *sent)
 			shard_touch_again(shard, flow);
 			return true;
 		}
-		if (tcp_is(tcp, TCPB_HOST_PRI))
-			look_for_urgent(shard, flow);
+		if (tcp_is(tcp, TCPB_HOST_PRI) && !look_for_urgent(shard, flow))
+			break;
 		most = *sent ? RUN_MAX - *sent : first_ask(tcp);
 		n = send_range(shard, flow, tcp->snd_nxt, room < most ? room : most, &asked);
 		if (n == GUEST_FULL)
@@ -493,8 +504,7 @@ static bool send_run(struct shard *shard, struct flow *flow, uint32_t *sent)
 			break;
 		}
 		if (n < 0) {
-			tcp->bits |= TCPB_DRAINED;
-			note_error(tcp, n);
+			nothing_more(tcp, n);
 			break;
 		}
 		if ((size_t)n < asked)

@@ -12,6 +12,7 @@ from matrix import transfer
 from netns import FAR4, FAR6
 from suite import main, rows
 
+PROBES_MAX = 2  # a busy machine may keep a guest from answering in time, as with any kernel's TCP (RFC 8985 7)
 SIZE = int(os.environ.get("MATRIX_BYTES", 1 << 30))
 
 
@@ -25,8 +26,12 @@ def _(case, mtu, shards, addr):
         transfer(case, guest, addr, SIZE, upload, 900)
     counters = case.daemons[0].counters()
     assert not counters.get("drop-tcp-in-window"), counters
-    unneeded = counters.get("tcp-retrans", 0)
+    probes = counters.get("tcp-tlp", 0)
+    unneeded = counters.get("tcp-retrans", 0) - probes
     assert unneeded == 0, "%d retransmissions, though nothing was lost" % unneeded
+    if probes:
+        print("  %d probes of a guest that was silent for 40 ms" % probes)
+    assert probes <= PROBES_MAX, counters
 
 
 if __name__ == "__main__":
