@@ -36,6 +36,24 @@ static void trips(const struct negotiated *set, unsigned int n_shards, unsigned 
 	rig_free(rig);
 }
 
+/* Each with each other: what shapes rings and chains. */
+static void frames_come_back_with_every_kind_of_ring(void **state)
+{
+	static const uint8_t bits[] = { VIRTIO_F_RING_PACKED, VIRTIO_RING_F_INDIRECT_DESC,
+					VIRTIO_F_IN_ORDER, VIRTIO_RING_F_EVENT_IDX,
+					VIRTIO_NET_F_MRG_RXBUF };
+
+	(void)state;
+	for (unsigned int kind = 0; kind < 1u << sizeof(bits); kind++) {
+		struct negotiated set = { "", BASE };
+
+		for (unsigned int i = 0; i < sizeof(bits); i++)
+			set.features |= kind >> i & 1 ? F(bits[i]) : 0;
+		trips(&set, SHARDS, 1);
+		trips(&set, 2, 2);
+	}
+}
+
 static void frames_come_back_by_the_reader(void **state)
 {
 	trips(*state, SHARDS, 1);
@@ -174,6 +192,7 @@ static void ring_without_a_kick_carries_frames(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(frames_come_back_with_every_kind_of_ring),
 		cmocka_unit_test(flows_of_one_pair_reach_all_shards),
 		cmocka_unit_test(pair_belongs_to_its_shard),
 		cmocka_unit_test(lie_stops_the_device_until_it_is_set_up_anew),
