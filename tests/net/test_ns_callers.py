@@ -148,6 +148,22 @@ def _(case, flag, addr, interface):
 
 
 @test
+def podmans_port_of_both_any_addresses_is_forwarded(case):
+    """As it asks for a port that is published for 0.0.0.0 and for ::."""
+    ns = guest_ns(case)
+    words = [word for flag in ("-t", "-u") for addr in ("0.0.0.0", "::")
+             for word in (flag, addr + "/8080-8080:80-80")]
+    started(case, "--config-net", *words, "-T", "none", "-U", "none", "--no-map-gw", "--quiet", "--netns",
+            "/run/netns/" + ns.name)
+    for any_addr, addr in (("0.0.0.0", HOST4), ("::", HOST6)):
+        server, receiver = ns.tcp_server(any_addr, 80), ns.udp(any_addr, 80)
+        case.net.remote.tcp_client(addr, 8080).sendall(b"x")
+        assert server.accept()[0].recv(1) == b"x"
+        case.net.remote.udp(any_addr).sendto(b"y", (addr, 8080))
+        assert receiver.recv(10) == b"y"
+
+
+@test
 def an_option_of_containers_conf_is_overridden_on_the_command_line(case):
     ns = guest_ns(case)
     podman(case, ns, "-I", "first", "--ns-mac-addr", "9a:dd:31:ea:92:98", "-m", "1500",
