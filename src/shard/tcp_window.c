@@ -24,6 +24,17 @@ static uint32_t max_u32(uint32_t a, uint32_t b)
 	return a > b ? a : b;
 }
 
+/*
+ * What the socket takes of what comes. One that was full says that it has room when a third of its
+ * buffer is free; until then what comes in order goes to the pool, whatever room there is.
+ */
+static uint32_t room_left(const struct tcp *tcp)
+{
+	if (tcp_is(tcp, TCPB_HOST_FULL))
+		return 0;
+	return tcp->send_room > tcp->given ? tcp->send_room - tcp->given : 0;
+}
+
 /* The bytes of the pool that this flow may be promised: less as the pool fills, so that all get
  * some. */
 static uint32_t share_of(const struct shard *shard, const struct tcp *tcp)
@@ -63,7 +74,7 @@ static uint32_t backlog(const struct tcp *tcp)
 
 static void reserve(struct shard *shard, struct tcp *tcp)
 {
-	uint32_t room = tcp->send_room > tcp->given ? tcp->send_room - tcp->given : 0;
+	uint32_t room = room_left(tcp);
 	uint32_t open = SEQ_GT(tcp->rcv_adv, tcp->rcv_nxt) ? tcp->rcv_adv - tcp->rcv_nxt : 0;
 	uint32_t need = open > room ? open - room : 0;
 
@@ -151,11 +162,10 @@ static uint32_t guest_queue_share(const struct shard *shard, const struct tcp *t
 
 static uint32_t window_of(const struct shard *shard, const struct tcp *tcp)
 {
-	uint32_t room = tcp->send_room > tcp->given ? tcp->send_room - tcp->given : 0;
 	/* What is on a long way to us is not in the guest's queue. */
 	uint32_t most = min_u32(TCP_WINDOW_MAX, guest_queue_share(shard, tcp)) + tcp->share -
 			TCP_SHARE_LEAST;
-	uint32_t window = min_u32(room + share_of(shard, tcp), most);
+	uint32_t window = min_u32(room_left(tcp) + share_of(shard, tcp), most);
 	uint32_t waiting = backlog(tcp);
 
 	/* What the header can't express would look like news, and be told again and again. */

@@ -203,6 +203,21 @@ static void a_guest_that_is_near_gets_no_more_by_its_pace(void **state)
 	assert_int_equal(tcp->rcv_adv - tcp->rcv_nxt, 100000 + SHARE);
 }
 
+/* What comes goes to the pool until the socket says that it has room, so that all is reserved. */
+static void the_room_of_a_socket_that_was_full_is_not_offered(void **state)
+{
+	(void)state;
+	tcp->rcv_nxt += 100000 + SHARE;
+	tcp->host_nxt += 100000;
+	tcp->bits |= TCPB_HOST_FULL | TCPB_WND_UPDATE;
+	tcp_window_update(&shard, &flow);
+	assert_int_equal(tcp->rcv_adv - tcp->rcv_nxt, 0);
+	tcp->bits &= ~(uint32_t)TCPB_HOST_FULL;
+	tcp->bits |= TCPB_WND_UPDATE;
+	tcp_window_update(&shard, &flow);
+	assert_int_equal(tcp->rcv_adv - tcp->rcv_nxt, 100000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -214,6 +229,7 @@ int main(void)
 		cmocka_unit_test_setup(it_never_shrinks, make),
 		cmocka_unit_test_setup(it_moves_by_a_segment_at_least, make),
 		cmocka_unit_test_setup(what_waits_counts_against_it, make),
+		cmocka_unit_test_setup(the_room_of_a_socket_that_was_full_is_not_offered, make),
 		cmocka_unit_test_setup(a_guests_queue_is_shared_by_the_flows_of_all_shards, make),
 		cmocka_unit_test_setup(a_far_guest_is_offered_twice_what_comes_in_a_round_trip,
 				       make),
