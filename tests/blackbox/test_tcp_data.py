@@ -72,6 +72,28 @@ def a_guest_that_answers_late_gets_more_in_one_flight(case, addr):
     assert conn.data == (BLOB * 2)[:len(conn.data)]
 
 
+@rows(("a guest that acknowledges each eighth segment gets all", 8, 0.04, 1 << 20),
+      ("a guest that acknowledges after 64 segments gets all", 64, 0.04, 1 << 20),
+      ("a guest that acknowledges after half a second gets all", 1 << 20, 0.5, 1 << 16))
+def _(case, every, late, size):
+    conn, peer = case.pair(window=1 << 20, acking=False)
+    data = BLOB[:size]
+    acked, due, sent = 0, None, 0
+    peer.setblocking(False)
+    end = time.monotonic() + 60
+    while conn.snd_una != conn.snd_nxt or len(conn.data) < len(data):
+        assert time.monotonic() < end, "%d bytes came" % len(conn.data)
+        sent += send_some(peer, data[sent:])
+        conn.guest.fill()
+        conn.guest.pump(0)
+        fresh = sum(1 for f in conn.segments[acked:] if f.data)
+        due = due or (time.monotonic() + late if fresh else None)
+        if fresh >= every or (due and time.monotonic() >= due):
+            acked, due = len(conn.segments), None
+            conn.ack()
+    assert conn.data == data
+
+
 @both
 def a_forwarded_connection_carries_data_both_ways(case, addr):
     conn, peer = case.forwarded(7000, addr, ("-t", "7000"))

@@ -12,7 +12,8 @@ import wire
 from netns import FAR4, FAR6, GW4, GW6, HOST4, HOST6
 from rawtcp import Tcp
 from suite import both, main, rows, test, wait_for
-from wire import ACK, FIN, PSH, RST, SYN, URG
+from transfer import read_exactly, send_all
+from wire import ACK, CWR, ECE, FIN, PSH, RST, SYN, URG
 
 PORT = 7000
 
@@ -342,6 +343,42 @@ def neither_sack_nor_timestamps_come_if_not_offered(case):
     conn, peer = case.pair(sack=False, timestamps=False)
     works(conn, peer)
     assert not {wire.OPT_SACK_OK, wire.OPT_TS} & set(conn.peer_options)
+
+
+MSS, SCALE, STAMPS = wire.opt_mss(1460), wire.opt_wscale(8), wire.opt_timestamps(1, 0)
+
+
+@rows(("a guest with the options of Windows is served", MSS + b"\1" + SCALE + b"\1\1" + wire.SACK_OK, {}),
+      ("a guest with the options of macOS is served",
+       MSS + b"\1" + SCALE + b"\1\1" + STAMPS + wire.SACK_OK + b"\0\0", {"timestamps": True}),
+      ("a guest with the options of FreeBSD is served", MSS + b"\1" + SCALE + wire.SACK_OK + STAMPS, {"timestamps": True}),
+      ("a guest with the options of OpenBSD is served",
+       MSS + b"\1\1" + wire.SACK_OK + b"\1" + SCALE + b"\1\1" + STAMPS, {"timestamps": True}),
+      ("a guest that asks for a Fast Open cookie is served", MSS + wire.SACK_OK + b"\1" + SCALE + b"\x22\2", {}),
+      ("a guest that opens fast with a cookie is served",
+       MSS + wire.SACK_OK + b"\1" + SCALE + b"\x22\x0acookie!!", {"data": b"early"}),
+      ("a guest that asks for ECN is served", MSS + wire.SACK_OK + b"\1" + SCALE, {"flags": SYN | ECE | CWR}),
+      ("a guest that asks for accurate ECN gets the classic one", MSS + wire.SACK_OK + b"\1" + SCALE,
+       {"flags": SYN | ECE | CWR, "accurate_ecn": True}))
+def _(case, options, fields):
+    guest = case.joined()
+    server = case.net.remote.tcp_server(FAR4)
+    conn = Tcp(guest, FAR4, server.getsockname()[1], 30000, window=1 << 20, wscale=8, sack=True,
+               timestamps=fields.pop("timestamps", False))
+    flags, early = fields.pop("flags", SYN), fields.pop("data", b"")
+    guest.send(conn.frame(flags, options=options, data=early, **fields))
+    conn.snd_nxt = (conn.isn + 1) & 0xFFFFFFFF
+    conn.ts_now += 1
+    answer = conn.wait_segment(lambda f: f.flags & SYN, "SYN-ACK comes")
+    assert answer.flags & (ECE | CWR) == (ECE if flags & ECE else 0), str(answer)
+    assert conn.snd_una == conn.snd_nxt, "data in the SYN was taken"
+    conn.ack()
+    peer, _ = server.accept()
+    peer.settimeout(10)
+    conn.write(early + bytes(200000))
+    assert read_exactly(conn, peer, len(early) + 200000).startswith(early)
+    send_all(conn, peer, bytes(200000))
+    conn.wait_data(200000)
 
 
 @rows(("an unknown TCP option is skipped", b"\xfe\4ab"), ("an option of length 0 is survived", b"\2\0ab"),

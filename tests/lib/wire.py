@@ -81,11 +81,11 @@ def ip(src, dst, proto, payload, **fields):
 
 
 def tcp(src, dst, sport, dport, seq, ack, flags, window=65535, options=b"", data=b"", urgent=0,
-        doff=None, wrong_checksum=False):
+        doff=None, accurate_ecn=False, wrong_checksum=False):
     options += b"\1" * (-len(options) % 4)
     doff = 5 + len(options) // 4 if doff is None else doff
-    segment = struct.pack("!HHIIBBHHH", sport, dport, seq & 0xFFFFFFFF, ack & 0xFFFFFFFF, doff << 4,
-                          flags, window, 0, urgent) + options + data
+    segment = struct.pack("!HHIIBBHHH", sport, dport, seq & 0xFFFFFFFF, ack & 0xFFFFFFFF,
+                          doff << 4 | accurate_ecn, flags, window, 0, urgent) + options + data
     value = checksum(pseudo(src, dst, TCP, len(segment)) + segment) ^ (0x5555 if wrong_checksum else 0)
     return segment[:16] + struct.pack("!H", value) + segment[18:]
 
