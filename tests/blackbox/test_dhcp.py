@@ -338,6 +338,11 @@ def the_fqdn_is_given_to_a_client_that_sends_one(case):
 
 
 @test
+def without_any_protocol_leases_are_given(case):
+    assert lease(joined(case, "--no-tcp", "--no-udp", "--no-icmp")).kind == ACK
+
+
+@test
 def no_dhcp_answers_nothing(case):
     guest = joined(case, "--no-dhcp")
     send(guest, DISCOVER)

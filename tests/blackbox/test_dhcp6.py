@@ -179,6 +179,11 @@ def the_answer_comes_from_a_link_local_address_and_port_547(case):
 
 
 @test
+def without_any_protocol_addresses_are_given(case):
+    assert HOST6 in ask6(joined(case, "--no-tcp", "--no-udp", "--no-icmp"), SOLICIT, ia_na()).addrs
+
+
+@test
 def the_server_identifier_stays_the_same(case):
     guest = joined(case)
     assert server_of(guest) == server_of(guest)
