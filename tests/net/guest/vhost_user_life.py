@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 What happens to a guest of two queue pairs in its life: the number of those that it uses changed, and stopped and
-continued, with data under way; reset, its driver unbound, QEMU killed, the daemon killed; with split and with packed
+continued, and saved as for a migration, with data under way; reset, its driver unbound, QEMU killed, the daemon killed; with split and with packed
 rings. Each time it has network afterwards. TAPLOOM names the program under test; the arguments are names of events,
 none means all.
 """
@@ -72,17 +72,22 @@ class Console:
         self.say(command)
         return self.answer()
 
-    def tell_monitor(self, *commands):
-        """Commands for QEMU itself."""
+    def tell_monitor(self, *commands, **arguments):
+        """Commands for QEMU itself, the last with arguments; returns the last one's answer."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(self.monitor)
             with sock.makefile("rw") as file:
                 file.readline()
                 for command in ("qmp_capabilities", *commands):
-                    file.write(json.dumps({"execute": command}) + "\n")
+                    told = {"execute": command, "arguments": arguments if command == commands[-1] else {}}
+                    file.write(json.dumps(told) + "\n")
                     file.flush()
-                    while "return" not in json.loads(file.readline()):
-                        pass
+                    answer = {}
+                    while "return" not in answer:
+                        answer = json.loads(file.readline())
+                        if "error" in answer:
+                            raise RuntimeError(f"QEMU refused {command}: {answer}")
+                return answer["return"]
 
 
 class Life:
@@ -131,6 +136,21 @@ class Life:
             self.console.tell_monitor("cont")
         assert traffic.data_sum(SIZE) in self.console.answer(), "other bytes came"
 
+    def saved_in_a_download(self):
+        """As for a migration, to nowhere, with writes logged meanwhile; continued, it gets the rest."""
+        self.console.say(f"echo get {SIZE} | socat -t {SECONDS} - TCP:{self.net.REMOTE4}:{self.net.PORT} | "
+                         "sha256sum")
+        self.console.tell_monitor("migrate", uri="exec:cat >/dev/null")
+        topology.wait_until(self.is_saved, SECONDS, "a migration")
+        self.console.tell_monitor("cont")
+        assert traffic.data_sum(SIZE) in self.console.answer(), "other bytes came"
+
+    def is_saved(self):
+        """Whether the migration is over, and has not failed."""
+        status = self.console.tell_monitor("query-migrate").get("status")
+        assert status not in ("failed", "cancelled"), status
+        return status == "completed"
+
     def reset(self):
         """It boots anew, on the same connection."""
         self.console.tell_monitor("system_reset")
@@ -173,7 +193,7 @@ class Life:
         assert self.daemon.descriptors() <= before, f"{before}, then {self.daemon.descriptors()} descriptors"
 
 
-EVENTS = ("queues_changed", "stopped_in_a_download", "driver_unbound", "daemon_killed", "daemon_killed_under_load",
+EVENTS = ("queues_changed", "stopped_in_a_download", "saved_in_a_download", "driver_unbound", "daemon_killed", "daemon_killed_under_load",
           "reset", "qemu_killed")
 
 
