@@ -104,7 +104,7 @@ static struct refusal {
 	  "option '--quiet' doesn't allow an argument" },
 	{ "a command is refused for a VM", "passt true", "'true'" },
 	{ "both versions off is refused", "passt -4 -6", "--ipv4-only and --ipv6-only" },
-	{ "a socket's path and a descriptor is refused", "passt -s /tmp/x -F 3",
+	{ "a socket's path and a descriptor is refused", "passt -s /tmp/x -F 40",
 	  "--fd and --socket" },
 	{ "both modes are refused", "passt --vhost-user --namespace",
 	  "--namespace and --vhost-user" },
@@ -188,9 +188,15 @@ static struct refusal {
 static void run_refusal(void **state)
 {
 	const struct refusal *r = *state;
-	int status = -1;
+	int status = -1, pair[2];
 
+	/* A guest's socket, for the row that names it. */
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	assert_int_equal(dup2(pair[0], 40), 40);
 	assert_false(parse_line(r->line, &status));
+	close(40);
+	close(pair[0]);
+	close(pair[1]);
 	assert_int_equal(status, 1);
 	if (!strstr(said, r->expected))
 		fail_msg("said: %s", said);
