@@ -191,6 +191,7 @@ static void enter_recovery(struct tcp *tcp)
 	flight = runs_in_flight(tcp);
 	if (tcp_is(tcp, TCPB_TLP_SENT))
 		tcp->pto_steps = 0; /* the probe has found a loss */
+	tcp->bits &= ~(uint32_t)TCPB_NO_LOSS;
 	tcp->bits |= TCPB_RECOVERY;
 	tcp->recovery_end = tcp->snd_nxt;
 	tcp->retrans_ts = 0;
@@ -324,16 +325,17 @@ static void note_needless_probe(struct shard *shard, struct tcp *tcp, const stru
 }
 
 /*
- * RFC 6582: without SACK three duplicates say that the first segment is lost; in recovery a partial
- * ACK does.
+ * RFC 6582: without SACK three duplicates say that the first segment is lost; in recovery from a
+ * loss a partial ACK does.
  */
 static void recover_without_sack(struct tcp *tcp, uint32_t acked)
 {
 	struct tcp_run *first = &tcp->runs[0];
 
-	if (acked ? !tcp_is(tcp, TCPB_RECOVERY) : tcp->dup_acks != 3)
+	if (acked ? !tcp_is(tcp, TCPB_RECOVERY) || tcp_is(tcp, TCPB_NO_LOSS) : tcp->dup_acks != 3)
 		return;
 	enter_recovery(tcp);
+	tcp->bits &= ~(uint32_t)TCPB_NO_LOSS;
 	runs_make_room(tcp);
 	if (first->end - first->start > tcp->mss)
 		runs_split_at(tcp, first->start + tcp->mss);
@@ -379,7 +381,7 @@ void tcp_recovery_ecn(struct tcp *tcp)
 	if (tcp_is(tcp, TCPB_RECOVERY | TCPB_CWR))
 		return;
 	enter_recovery(tcp);
-	tcp->bits |= TCPB_CWR;
+	tcp->bits |= TCPB_CWR | TCPB_NO_LOSS;
 }
 
 /* RFC 1191 6.4: no sign of congestion, so that the window stays. */

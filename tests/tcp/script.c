@@ -480,19 +480,20 @@ static void host_acks_fin(struct script *sc)
 	sock_raise(&sc->w->sock, EPOLLOUT);
 }
 
+static void host_meets_ce(struct script *sc)
+{
+	sc->w->sock.delivered_ce += number(sc);
+}
+
 static const struct host_rule {
 	const char *name;
 	void (*run)(struct script *sc);
 } host_rules[] = {
-	{ "accepts", host_accepts },
-	{ "connected", host_connected },
-	{ "fails", host_fails },
-	{ "sends", host_sends },
-	{ "urgent", host_sends_urgent },
-	{ "reads", host_reads },
-	{ "closes", host_closes },
-	{ "acks-fin", host_acks_fin },
-	{ "sends-and-fails", host_sends_and_fails },
+	{ "accepts", host_accepts },	 { "connected", host_connected },
+	{ "fails", host_fails },	 { "sends", host_sends },
+	{ "urgent", host_sends_urgent }, { "reads", host_reads },
+	{ "closes", host_closes },	 { "acks-fin", host_acks_fin },
+	{ "meets-ce", host_meets_ce },	 { "sends-and-fails", host_sends_and_fails },
 };
 
 static void do_host(struct script *sc)

@@ -103,7 +103,8 @@ struct sim_sock {
 	/* State of sending: from the guest to the peer. */
 	uint64_t written, taken;
 	bool shut, fin_acked;
-	bool want_out; /* SOCK_NOSPACE */
+	uint32_t delivered_ce; /* segments that the peer says met congestion */
+	bool want_out;	       /* SOCK_NOSPACE */
 	uint64_t out_at_us;
 	/* State of receiving. */
 	uint64_t arrived, consumed; /* stream offsets: in the buffer is what lies between */

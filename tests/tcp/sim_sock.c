@@ -226,7 +226,8 @@ void hostsock_info(int fd, struct hostsock_info *info)
 {
 	struct sim_sock *sock = sock_of(fd);
 
-	*info = (struct hostsock_info){ .fin_acked = sock->fin_acked || sock->reset };
+	*info = (struct hostsock_info){ .fin_acked = sock->fin_acked || sock->reset,
+					.delivered_ce = sock->delivered_ce };
 }
 
 int hostsock_error(int fd)
