@@ -608,6 +608,8 @@ def a_full_flow_table_resets_or_drops_and_serves_again(case):
     guest.pump(1)
     open_now = [c for c in conns if c.rcv_nxt is not None and not c.reset]
     assert limit <= len(open_now) <= 2 * limit, len(open_now)  # each shard has some to spare
+    told = case.daemons[-1].counters()
+    assert told.get("drop-flows-full"), told
     for conn in open_now:
         conn.abort()
     guest.pump(0.5)
@@ -631,6 +633,8 @@ def running_out_of_descriptors_is_survived(case):
     guest.pump(1)
     good = [c for c in conns if c.rcv_nxt is not None and not c.reset]
     assert 0 < len(good) < 150
+    told = daemon.counters()
+    assert told.get("drop-fd-limit"), told
     guest.alive()
     for conn in good:
         conn.abort()
