@@ -193,6 +193,8 @@ static void enter_recovery(struct tcp *tcp)
 		tcp->pto_steps = 0; /* the probe has found a loss */
 	tcp->bits &= ~(uint32_t)TCPB_NO_LOSS;
 	tcp->bits |= TCPB_RECOVERY;
+	if (tcp_is(tcp, TCPB_ECN))
+		tcp->bits |= TCPB_CWR; /* whatever the reason: RFC 3168 6.1.2 */
 	tcp->recovery_end = tcp->snd_nxt;
 	tcp->retrans_ts = 0;
 	tcp->prior_ssthresh = tcp->ssthresh;
@@ -381,7 +383,7 @@ void tcp_recovery_ecn(struct tcp *tcp)
 	if (tcp_is(tcp, TCPB_RECOVERY | TCPB_CWR))
 		return;
 	enter_recovery(tcp);
-	tcp->bits |= TCPB_CWR | TCPB_NO_LOSS;
+	tcp->bits |= TCPB_NO_LOSS;
 }
 
 /* RFC 1191 6.4: no sign of congestion, so that the window stays. */
