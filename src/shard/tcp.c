@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The life of a TCP flow: its beginning from either side, its run, its timer and its ends. A run is
+ * The life of a TCP flow: its beginning from either side, its run and its ends. A run is
  * the only place where the socket and the guest are spoken to; whatever happens (a segment, an
  * event, a timer) is noted in the flow, which is then run once per turn of the shard's loop.
  */
@@ -14,25 +14,6 @@
 #include <netinet/icmp6.h>
 #include <netinet/ip_icmp.h>
 #include <sys/epoll.h>
-
-static void arm(struct shard *shard, struct flow *flow)
-{
-	const struct tcp *tcp = &flow->tcp;
-	const uint64_t due[] = { tcp->rto_due_us,     tcp->tlp_due_us, tcp->reo_due_us,
-				 tcp->persist_due_us, tcp->poll_us,    tcp->idle_due_us,
-				 tcp->state_due_us,   tcp->ack_due_us };
-	uint64_t next = UINT64_MAX;
-
-	for (unsigned int i = 0; i < sizeof(due) / sizeof(due[0]); i++) {
-		if (due[i] && due[i] < next)
-			next = due[i];
-	}
-	/* An armed timer that is early is left alone: it finds nothing due and is armed anew. */
-	if (timer_is_armed(&flow->timer) && flow->timer.due_us <= next)
-		return;
-	if (next != UINT64_MAX)
-		wheel_arm(&shard->wheel, &flow->timer, next);
-}
 
 static void init(struct shard *shard, struct flow *flow, uint8_t state)
 {
@@ -62,7 +43,7 @@ void tcp_open_guest(struct shard *shard, struct flow *flow, const struct frame *
 	tcp_answer_syn(shard, flow, &h);
 	flow->queue = frame->queue;
 	flow->tcp.state_due_us = shard->now_us + TCP_CONNECT_US;
-	arm(shard, flow);
+	tcp_arm(shard, flow);
 }
 
 /* Our SYN or SYN-ACK. False: as soon as there is room. */
@@ -89,7 +70,7 @@ void tcp_begin_host(struct shard *shard, struct flow *flow)
 	flow->tcp.ts_recent_us = shard->now_us;
 	if (!send_syn(shard, flow))
 		shard_touch(shard, flow);
-	arm(shard, flow);
+	tcp_arm(shard, flow);
 }
 
 static void close_flow(struct shard *shard, struct flow *flow)
@@ -453,7 +434,7 @@ bool tcp_run(struct shard *shard, struct flow *flow)
 		room = run_handshake(shard, flow);
 	if (flow->closed)
 		return room;
-	arm(shard, flow);
+	tcp_arm(shard, flow);
 	if (flow->tcp.state == TCPS_TIME_WAIT && list_is_empty(&flow->touched))
 		list_append(&shard->time_wait, &flow->touched);
 	return room;
@@ -486,95 +467,4 @@ void tcp_recycle(struct shard *shard)
 		close_flow(shard, LIST_ENTRY(node, struct flow, touched));
 	else
 		tcp_drop_connecting(shard);
-}
-
-/* A SYN or SYN-ACK was not answered in time. */
-static void resend_syn(struct flow *flow)
-{
-	struct tcp *tcp = &flow->tcp;
-
-	tcp->rto_due_us = 0;
-	if (++tcp->retries > TCP_SYN_RETRIES) {
-		tcp->bits |= TCPB_ABORT;
-		return;
-	}
-	tcp->rto_us *= 2;
-	tcp->bits |= TCPB_SYN_DUE;
-}
-
-static void on_rto(struct shard *shard, struct flow *flow)
-{
-	if (flow->tcp.state == TCPS_OPEN)
-		tcp_recovery_rto(shard, flow);
-	else
-		resend_syn(flow);
-}
-
-static void on_persist(struct shard *shard, struct flow *flow)
-{
-	flow->tcp.persist_due_us = 0;
-	/* Old by one: the guest must answer it with what it has and its window (RFC 9293 3.8.6.1).
-	 */
-	tcp_send_control(shard, flow, flow->tcp.snd_una - 1, TCP_ACK);
-}
-
-static void on_poll(struct shard *shard, struct flow *flow)
-{
-	(void)shard;
-	flow->tcp.bits |= TCPB_WND_UPDATE;
-	flow->tcp.bits &= ~(uint32_t)TCPB_HOST_FULL;
-}
-
-/* Nothing came to go with it: this flow's next ones don't wait. */
-static void on_ack(struct shard *shard, struct flow *flow)
-{
-	(void)shard;
-	flow->tcp.ack_due_us = 0;
-	flow->tcp.bits |= TCPB_ACK_NOW;
-	flow->tcp.bits &= ~(uint32_t)TCPB_PROMPT;
-}
-
-static void on_idle(struct shard *shard, struct flow *flow)
-{
-	(void)shard;
-	flow->tcp.idle_due_us = 0;
-	flow->tcp.bits |= TCPB_ABORT;
-}
-
-static void on_state(struct shard *shard, struct flow *flow)
-{
-	if (flow->tcp.state == TCPS_TIME_WAIT)
-		flow->tcp.bits |= TCPB_DEAD;
-	else
-		tcp_abort(shard, flow, false);
-}
-
-static const struct deadline {
-	size_t offset; /* of the time in struct tcp */
-	void (*run)(struct shard *shard, struct flow *flow);
-} deadlines[] = {
-	{ offsetof(struct tcp, tlp_due_us), tcp_recovery_tlp }, /* puts the time-out off */
-	{ offsetof(struct tcp, rto_due_us), on_rto },
-	{ offsetof(struct tcp, reo_due_us), tcp_recovery_reorder },
-	{ offsetof(struct tcp, persist_due_us), on_persist },
-	{ offsetof(struct tcp, poll_us), on_poll },
-	{ offsetof(struct tcp, idle_due_us), on_idle },
-	{ offsetof(struct tcp, state_due_us), on_state },
-	{ offsetof(struct tcp, ack_due_us), on_ack },
-};
-
-void tcp_timer(struct shard *shard, struct flow *flow)
-{
-	for (size_t i = 0; i < sizeof(deadlines) / sizeof(deadlines[0]) && !flow->closed; i++) {
-		const uint64_t *due = (const uint64_t *)(const void *)((const uint8_t *)&flow->tcp +
-								       deadlines[i].offset);
-
-		if (*due && *due <= shard->now_us)
-			deadlines[i].run(shard, flow);
-	}
-	if (flow->closed)
-		return;
-	if (flow->tcp.state == TCPS_TIME_WAIT)
-		list_remove(&flow->touched); /* from those that wait */
-	shard_touch(shard, flow);
 }

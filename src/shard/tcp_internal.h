@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the parts of the TCP translation share: arrival (tcp_in.c), the queue towards the socket
- * (tcp_queue.c), the window offered to the guest (tcp_window.c), sending to the guest (tcp_out.c),
- * loss recovery towards it (tcp_recovery.c), and the life of a flow (tcp.c).
+ * What the parts of the TCP translation share: arrival (tcp_in.c, tcp_payload.c), the queue towards
+ * the socket (tcp_queue.c), the window offered to the guest (tcp_window.c), sending to the guest
+ * (tcp_out.c), loss recovery towards it (tcp_recovery.c), and the life of a flow (tcp.c,
+ * tcp_timers.c).
  */
 #pragma once
 
@@ -84,6 +85,12 @@ bool tcp_window_update(struct shard *shard, struct flow *flow);
 void tcp_window_reserve(struct shard *shard, struct flow *flow);
 void tcp_window_release(struct shard *shard, struct flow *flow);
 
+/* tcp_payload.c: the payload and the FIN of an acceptable segment of an open flow. */
+void tcp_take_payload(struct shard *shard, struct flow *flow, struct frame *frame,
+		      const struct tcp_header *h);
+/* [start, end) came twice. */
+void tcp_note_duplicate(struct shard *shard, struct flow *flow, uint32_t start, uint32_t end);
+
 /* tcp_in.c: what the guest's SYN says of itself. */
 void tcp_answer_syn(struct shard *shard, struct flow *flow, const struct tcp_header *h);
 
@@ -95,6 +102,9 @@ bool tcp_send_rest(struct shard *shard, struct flow *flow);
 /* A RST or an ACK that belongs to no flow. */
 bool tcp_send_stray(struct shard *shard, const struct frame *frame, uint32_t seq, uint32_t ack,
 		    uint8_t flags);
+
+/* tcp_timers.c: sets the flow's timer for its nearest deadline. */
+void tcp_arm(struct shard *shard, struct flow *flow);
 
 /* tcp_attempts.c: the guest's attempt to connect is answered or given up. */
 void tcp_attempt_over(struct shard *shard, const struct flow *flow);
@@ -151,4 +161,10 @@ static inline uint32_t tcp_initial_window(const struct tcp *tcp)
 static inline bool tcp_is(const struct tcp *tcp, uint32_t bits)
 {
 	return (tcp->bits & bits) != 0;
+}
+
+/* An acknowledgement leaves in this run. */
+static inline void tcp_want_ack(struct tcp *tcp)
+{
+	tcp->bits |= TCPB_ACK_NOW;
 }
