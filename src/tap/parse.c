@@ -276,10 +276,12 @@ static enum drop check_whole(const struct frame *frame)
 
 	if (frame->kind == FRAME_CONTROL)
 		return frame->linear_len < frame->len ? DROP_SHORT : DROP_NONE;
-	/* Who has no address yet may only ask for one, in parts if its link is narrow: what they
-	   make is judged again. */
+	/* Who has no address yet may only ask for one; by DHCP in parts if its link is narrow: what
+	 * they make is judged again. */
 	src = frame_src(frame);
-	return ip_is_any(&src) && frame->kind != FRAME_FRAGMENT ? DROP_IP_SOURCE : DROP_NONE;
+	if (ip_is_any(&src) && !(frame->kind == FRAME_FRAGMENT && ip_is_v4(&src)))
+		return DROP_IP_SOURCE;
+	return DROP_NONE;
 }
 
 /* len: of the whole frame; linear_len of it are at data. */
