@@ -66,9 +66,9 @@ enum tcp_bits {
 	TCPB_HOST_RDHUP = 1 << 24, /* the peer's FIN is in the receive buffer: a short peek is
 				      followed by the end */
 	TCPB_NO_LOSS = 1 << 28,	   /* in recovery because of the guest's ECE alone */
-	TCPB_CWR = 1 << 26,	   /* the next new data tells a guest that knows ECN that we reduced */
-	TCPB_HOST_PRI = 1 << 25,   /* the socket has urgent data that was not met yet */
-	TCPB_TIME_WAIT = 1 << 23,  /* after the close, stay for the guest's FIN to be repeated */
+	TCPB_CWR = 1 << 26, /* the next new data tells a guest that knows ECN that we reduced */
+	TCPB_HOST_PRI = 1 << 25,  /* the socket has urgent data that was not met yet */
+	TCPB_TIME_WAIT = 1 << 23, /* after the close, stay for the guest's FIN to be repeated */
 };
 
 /* A run of sent bytes with one fate: the scoreboard of RFC 6675, with RACK's times (RFC 8985). */
