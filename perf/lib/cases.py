@@ -81,6 +81,10 @@ def _steady():
     yield Case("fixed2-tcp-down", "bulk", 16, "down", rate=500e6)
     yield Case("fixed2-udp-up", "udp", 16, "up", rate=40000)
     yield Case("fixed2-udp-down", "udp", 16, "down", rate=40000)
+    # A third of a core and more for one shard by vhost-user, twice that for two, and all that comes through.
+    yield Case("third-udp-up", "udp", 8, "up", gro=True, rate=250000)
+    yield Case("third2-udp-up", "udp", 16, "up", gro=True, rate=500000)
+    yield Case("full-udp-up", "udp", 16, "up", gro=True)
 
 
 def _still():
