@@ -41,6 +41,9 @@ def _bulk():
             for n in (1, 4, 16):
                 for direction in ("up", "down", "both"):
                     yield Case(f"tcp-{n}-{direction}-v{version}-{mtu}", "bulk", n, direction, version, mtu)
+    for mtu in (1280, 9000):
+        for direction in ("up", "down"):
+            yield Case(f"tcp-1-{direction}-v4-{mtu}", "bulk", 1, direction, 4, mtu)
 
 
 def _udp():

@@ -14,11 +14,14 @@ void tcp_note_duplicate(struct shard *shard, struct flow *flow, uint32_t start, 
 	struct tcp *tcp = &flow->tcp;
 
 	count_add(&shard->counters, COUNT_TCP_DUP_RX, end - start);
+	/* What waits to be told keeps data from going as the acknowledgement. */
+	if (!tcp_is(tcp, TCPB_SACK))
+		return;
 	if (tcp_is(tcp, TCPB_DSACK) && tcp->dsack.end == start) {
 		tcp->dsack.end = end;
 		return;
 	}
-	if (tcp_is(tcp, TCPB_DSACK) && tcp_is(tcp, TCPB_SACK))
+	if (tcp_is(tcp, TCPB_DSACK))
 		tcp_send_control(shard, flow, tcp->snd_nxt, TCP_ACK);
 	tcp->dsack = (struct sack_block){ start, end };
 	tcp->bits |= TCPB_DSACK;
@@ -88,9 +91,12 @@ static void take_in_order(struct shard *shard, struct flow *flow, struct frame *
 static void take_out_of_order(struct shard *shard, struct flow *flow, struct frame *frame,
 			      uint32_t seq)
 {
+	struct tcp *tcp = &flow->tcp;
+
 	count_add(&shard->counters, COUNT_TCP_OUT_OF_ORDER, 1);
-	if (tcp_queue_overlap(&flow->tcp, seq, seq + frame->payload_len, &flow->tcp.dsack))
-		flow->tcp.bits |= TCPB_DSACK;
+	if (tcp_is(tcp, TCPB_SACK) &&
+	    tcp_queue_overlap(tcp, seq, seq + frame->payload_len, &tcp->dsack))
+		tcp->bits |= TCPB_DSACK;
 	if (!tcp_queue_island(shard, flow, frame, seq, seq))
 		out_of_room(shard);
 }
