@@ -307,43 +307,49 @@ static bool check_places(const struct config *config, const char *name,
 	return true;
 }
 
-static bool check_ports(const struct parse *p, struct config *config)
+/* One of the four directions in which ports lead. */
+struct direction {
+	const char *name;
+	struct port_rules *rules;
+	const char *off; /* the switch that leaves the protocol out, if it was given */
+	bool into_ns;
+};
+
+static bool check_direction(const struct parse *p, struct config *config, const struct direction *d)
 {
 	bool ns = config->mode == MODE_NAMESPACE;
-	const struct {
-		const char *name;
-		struct port_rules *rules;
-		const char *off; /* the switch that leaves the protocol out, if it was given */
-		bool into_ns;
-	} directions[] = {
-		{ "tcp-ports", &config->tcp_in, config->no_tcp ? "no-tcp" : NULL, false },
-		{ "udp-ports", &config->udp_in, config->no_udp ? "no-udp" : NULL, false },
-		{ "tcp-ns", &config->tcp_out, config->no_tcp ? "no-tcp" : NULL, true },
-		{ "udp-ns", &config->udp_out, config->no_udp ? "no-udp" : NULL, true },
+	enum port_mode mode = d->rules->mode;
+
+	if (mode == PORTS_AUTO && !ns) {
+		complain(config, "--%s auto is for namespaces only: a VM's ports cannot be seen",
+			 d->name);
+		return false;
+	}
+	if (d->off && mode != PORTS_UNSET && mode != PORTS_NONE && mode != PORTS_AUTO) {
+		complain(config, "--%s and --%s contradict each other: no port can lead there",
+			 d->off, d->name);
+		return false;
+	}
+	if (mode == PORTS_UNSET)
+		ports_parse(d->rules, ns ? "auto" : "none", p->options.ephemeral, NULL, 0);
+	if (d->off)
+		*d->rules = (struct port_rules){ .mode = PORTS_NONE };
+	return check_places(config, d->name, d->rules, d->into_ns);
+}
+
+static bool check_ports(const struct parse *p, struct config *config)
+{
+	const char *no_tcp = config->no_tcp ? "no-tcp" : NULL;
+	const char *no_udp = config->no_udp ? "no-udp" : NULL;
+	const struct direction directions[] = {
+		{ "tcp-ports", &config->tcp_in, no_tcp, false },
+		{ "udp-ports", &config->udp_in, no_udp, false },
+		{ "tcp-ns", &config->tcp_out, no_tcp, true },
+		{ "udp-ns", &config->udp_out, no_udp, true },
 	};
 
-	for (unsigned int i = 0; i < 4; i++) {
-		struct port_rules *rules = directions[i].rules;
-		enum port_mode *mode = &rules->mode;
-		const char *off = directions[i].off;
-
-		if (*mode == PORTS_AUTO && !ns) {
-			complain(config,
-				 "--%s auto is for namespaces only: a VM's ports cannot be seen",
-				 directions[i].name);
-			return false;
-		}
-		if (off && *mode != PORTS_UNSET && *mode != PORTS_NONE && *mode != PORTS_AUTO) {
-			complain(config,
-				 "--%s and --%s contradict each other: no port can lead there", off,
-				 directions[i].name);
-			return false;
-		}
-		if (*mode == PORTS_UNSET)
-			ports_parse(rules, ns ? "auto" : "none", p->options.ephemeral, NULL, 0);
-		if (off)
-			*rules = (struct port_rules){ .mode = PORTS_NONE };
-		if (!check_places(config, directions[i].name, rules, directions[i].into_ns))
+	for (size_t i = 0; i < sizeof(directions) / sizeof(directions[0]); i++) {
+		if (!check_direction(p, config, &directions[i]))
 			return false;
 	}
 	return true;

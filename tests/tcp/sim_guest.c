@@ -577,33 +577,71 @@ static void refuse(struct world *w, const struct segment *s)
 	wire_send(w, &w->to_host, &r);
 }
 
-void guest_segment(struct world *w, const struct segment *s)
+/* RFC 5961 3.2. */
+static void take_reset(struct world *w, const struct segment *s)
+{
+	struct sim_guest *g = &w->guest;
+
+	if (s->seq == g->rcv_nxt) {
+		g->state = GUEST_RESET;
+		w->guest_heard_reset = true;
+	} else if (SEQ_GT(s->seq, g->rcv_nxt) && SEQ_LT(s->seq, g->rcv_edge)) {
+		g->ack_now = true;
+	}
+}
+
+/* RFC 7323 3.2 and 5.3. False: the segment goes no further. */
+static bool check_timestamp(struct world *w, const struct segment *s)
+{
+	struct sim_guest *g = &w->guest;
+
+	if (!g->ts_on)
+		return true;
+	if (!s->has_ts) {
+		world_fail(w, "a segment without the timestamp that was negotiated");
+		return false;
+	}
+	if (SEQ_LT(s->ts_val, g->ts_recent)) {
+		g->ack_now = true;
+		return false;
+	}
+	return true;
+}
+
+/* RFC 9293 3.10.7.4, first step. False: the segment goes no further. */
+static bool check_sequence(struct world *w, const struct segment *s)
 {
 	struct sim_guest *g = &w->guest;
 	uint32_t end = s->seq + s->len + (s->flags & TCP_FIN ? 1 : 0);
+	bool old = end != s->seq ? SEQ_LE(end, g->rcv_nxt) || SEQ_GT(s->seq, g->rcv_edge)
+				 : SEQ_LT(s->seq, g->rcv_nxt);
 
-	if (g->state == GUEST_RESET || g->state == GUEST_CLOSED) {
-		refuse(w, s);
-		return;
-	}
-	if (g->state == GUEST_LISTEN) {
-		in_listen(w, s);
-		return;
-	}
-	if (g->state == GUEST_SYN_SENT) {
-		in_syn_sent(w, s);
-		return;
-	}
-	g->alive_at_us = w->shard->now_us + 5000000;
-	if (s->flags & TCP_RST) {
-		if (s->seq == g->rcv_nxt) {
-			g->state = GUEST_RESET;
-			w->guest_heard_reset = true;
-		} else if (SEQ_GT(s->seq, g->rcv_nxt) && SEQ_LT(s->seq, g->rcv_edge)) {
-			g->ack_now = true; /* RFC 5961 3.2 */
-		}
-		return;
-	}
+	if (!old)
+		return true;
+	g->ack_now = true;
+	/* What it acknowledges is true all the same; a window's edge only ever grows. */
+	if (g->state == GUEST_OPEN && s->flags & TCP_ACK && SEQ_LE(s->ack, g->snd_max))
+		take_ack(w, s);
+	return false;
+}
+
+static void take_urgent(struct world *w, const struct segment *s)
+{
+	struct sim_guest *g = &w->guest;
+	uint64_t mark = s->seq + s->urgent - g->irs - 1;
+
+	if (mark > w->sock.urgent_last)
+		world_fail(w, "an urgent byte before %llu that the peer did not mark",
+			   (unsigned long long)mark);
+	if (mark > g->urgent_seen)
+		g->urgent_seen = mark;
+}
+
+/* The handshake is done, or was answered by us. */
+static void in_open(struct world *w, const struct segment *s)
+{
+	struct sim_guest *g = &w->guest;
+
 	if (s->flags & TCP_SYN) {
 		if (g->state == GUEST_SYN_RCVD)
 			put_syn(w);
@@ -611,23 +649,7 @@ void guest_segment(struct world *w, const struct segment *s)
 			g->ack_now = true;
 		return;
 	}
-	if (g->ts_on && !s->has_ts) {
-		world_fail(w, "a segment without the timestamp that was negotiated");
-		return;
-	}
-	if (g->ts_on && SEQ_LT(s->ts_val, g->ts_recent)) {
-		g->ack_now = true;
-		return;
-	}
-	if (end != s->seq ? SEQ_LE(end, g->rcv_nxt) || SEQ_GT(s->seq, g->rcv_edge)
-			  : SEQ_LT(s->seq, g->rcv_nxt)) {
-		g->ack_now = true;
-		/* What it acknowledges is true all the same; a window's edge only ever grows. */
-		if (g->state == GUEST_OPEN && s->flags & TCP_ACK && SEQ_LE(s->ack, g->snd_max))
-			take_ack(w, s);
-		return;
-	}
-	if (!(s->flags & TCP_ACK))
+	if (!check_timestamp(w, s) || !check_sequence(w, s) || !(s->flags & TCP_ACK))
 		return;
 	if (g->ts_on && SEQ_LE(s->seq, g->rcv_nxt))
 		g->ts_recent = s->ts_val;
@@ -639,17 +661,29 @@ void guest_segment(struct world *w, const struct segment *s)
 		g->snd_edge = s->ack;
 	}
 	take_ack(w, s);
-	if (s->flags & TCP_URG) {
-		uint64_t mark = s->seq + s->urgent - g->irs - 1;
-
-		if (mark > w->sock.urgent_last)
-			world_fail(w, "an urgent byte before %llu that the peer did not mark",
-				   (unsigned long long)mark);
-		if (mark > g->urgent_seen)
-			g->urgent_seen = mark;
-	}
+	if (s->flags & TCP_URG)
+		take_urgent(w, s);
 	if (s->len || s->flags & TCP_FIN)
 		take_payload(w, s);
+}
+
+void guest_segment(struct world *w, const struct segment *s)
+{
+	struct sim_guest *g = &w->guest;
+
+	if (g->state == GUEST_RESET || g->state == GUEST_CLOSED) {
+		refuse(w, s);
+	} else if (g->state == GUEST_LISTEN) {
+		in_listen(w, s);
+	} else if (g->state == GUEST_SYN_SENT) {
+		in_syn_sent(w, s);
+	} else {
+		g->alive_at_us = w->shard->now_us + 5000000;
+		if (s->flags & TCP_RST)
+			take_reset(w, s);
+		else
+			in_open(w, s);
+	}
 }
 
 static void application_reads(struct world *w)
