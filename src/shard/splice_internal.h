@@ -9,6 +9,8 @@
 #define PIPES_MAX  256 /* of a shard, those that flows hold included */
 #define PIPES_KEPT 16  /* empty ones, for the next to need one */
 
+#define STAGE_SPLICE 3 /* the stage of a way that reads through a pipe; below it through chunks */
+
 struct splicer {
 	/* Shared. */
 	_Atomic bool refilled;	/* set by shard_ns_refilled(), taken by the shard */

@@ -22,9 +22,8 @@
 #define PIPE_RETRY_US 1000000u /* after a refusal */
 
 /* Chunks of a read, by stage; behind the last one a pipe is used. */
-static const uint8_t stages[] = { 1, 4, 16 };
-#define STAGE_SPLICE (sizeof(stages) / sizeof(stages[0]))
-#define CHUNKS_MAX   16
+static const uint8_t stages[STAGE_SPLICE] = { 1, 4, 16 };
+#define CHUNKS_MAX 16
 
 /* Pipes. */
 
@@ -218,12 +217,17 @@ static void adapt(struct splice_way *way, size_t room, ssize_t n)
 	}
 }
 
+static bool may_splice(const struct splice_way *way, const struct splice_side *from)
+{
+	return way->stage == STAGE_SPLICE && !from->urgent;
+}
+
 static ssize_t read_some(struct shard *shard, struct splice_way *way, struct splice_side *from)
 {
 	size_t room;
 	ssize_t n;
 
-	if (way->stage == STAGE_SPLICE && !from->urgent && pipe_take(shard, way->pipe))
+	if (may_splice(way, from) && pipe_take(shard, way->pipe))
 		return read_pipe(shard, way, from->fd);
 	n = read_chunks(shard, way, from->fd, &room);
 	if (n <= 0)
@@ -268,6 +272,11 @@ static int take(struct shard *shard, struct splice_way *way, struct splice_side 
 	n = read_some(shard, way, from);
 	if (n > 0)
 		return 1;
+	/* splice() says 0 before an urgent byte too if the FIN is in the queue. */
+	if (n == 0 && may_splice(way, from)) {
+		from->urgent = true;
+		return 1;
+	}
 	if (n == 0) {
 		way->ended = true;
 		return 1;

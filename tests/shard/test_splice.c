@@ -369,6 +369,34 @@ static void an_urgent_byte_behind_long_reads_arrives(void **state)
 	part(p);
 }
 
+/* The events of both come after the pipe's last read, as if they had arrived during the turn. */
+static void an_urgent_byte_before_the_end_is_not_taken_for_the_end(void **state)
+{
+	struct pair p = join();
+	const int on = 1;
+	struct flow *flow;
+	struct splice *splice;
+	enum splice_end from;
+
+	(void)state;
+	setsockopt(p.server, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
+	drain(p.server, fill(p.client));
+	settle();
+	flow = LIST_ENTRY(world.shard->owned.next, struct flow, owned);
+	splice = &flow->splice;
+	from = SPLICE_ACCEPTED;
+	assert_int_equal(send(p.client, "!", 1, MSG_OOB), 1);
+	shutdown(p.client, SHUT_WR);
+	splice->side[from].readable = true;
+	splice->way[from].stage = STAGE_SPLICE;
+	while (!splice->way[from].ended)
+		assert_true(splice_way_run(world.shard, &splice->way[from], &splice->side[from],
+					   &splice->side[!from]) >= 0);
+	expect_text(p.server, "!");
+	settle();
+	part(p);
+}
+
 static void a_hundred_connections_leave_no_descriptor(void **state)
 {
 	struct pair p[100];
@@ -466,6 +494,7 @@ int main(void)
 		T(urgent_bytes_neither_stop_a_connection_nor_cost_turns),
 		T(an_urgent_byte_stays_urgent),
 		T(an_urgent_byte_behind_long_reads_arrives),
+		T(an_urgent_byte_before_the_end_is_not_taken_for_the_end),
 		T(a_hundred_connections_leave_no_descriptor),
 		T(only_loopback_sources_are_spliced),
 		T(loopback_reaches_the_interface_by_default),
