@@ -10,10 +10,12 @@
 #include <linux/rtnetlink.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LO_IFINDEX	   1	/* in every network namespace */
 #define TX_QUEUE_LEN	   8000 /* frames: no small window's worth, see docs/namespace.md */
+#define LOCAL_WAITS_MAX	   1000 /* of a millisecond */
 #define ADDR_GEN_MODE_NONE 1	/* IN6_ADDR_GEN_MODE_NONE */
 
 struct apply {
@@ -164,9 +166,51 @@ static int talk_addr(struct apply *a, uint16_t type, unsigned int flags_of_reque
 	return nl_talk(&a->nl, msg);
 }
 
+static int note_route_type(const struct nlmsghdr *msg, void *arg)
+{
+	unsigned char *type = arg;
+
+	if (msg->nlmsg_type == RTM_NEWROUTE)
+		*type = ((const struct rtmsg *)mnl_nlmsg_get_payload(msg))->rtm_type;
+	return MNL_CB_OK;
+}
+
+static bool is_local(struct apply *a, const struct ip_addr *addr)
+{
+	unsigned char type = RTN_UNSPEC;
+	void *header;
+	struct nlmsghdr *msg =
+		nl_request(a->room, RTM_GETROUTE, NLM_F_ACK, &header, sizeof(struct rtmsg));
+	struct rtmsg *rtm = header;
+
+	rtm->rtm_family = AF_INET6;
+	rtm->rtm_dst_len = 128;
+	put_addr(msg, RTA_DST, addr);
+	nl_dump(&a->nl, msg, note_route_type, &type); /* no route at all is an error */
+	return type == RTN_LOCAL;
+}
+
+/* The kernel acknowledges an IPv6 address before a worker of its own makes the route that lets the
+ * address be reached from inside: until then a connection to it would come out of the device. */
+static void await_local(struct apply *a, const struct ip_addr *addr)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+
+	for (unsigned int i = 0; i < LOCAL_WAITS_MAX; i++) {
+		if (is_local(a, addr))
+			return;
+		nanosleep(&pause, NULL);
+	}
+	log_warning("an IPv6 address in the namespace has no route of its own yet");
+}
+
 static int add_addr(struct apply *a, const struct plan_addr *addr)
 {
-	return talk_addr(a, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, addr);
+	int error = talk_addr(a, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, addr);
+
+	if (error == 0 && !ip_is_v4(&addr->addr))
+		await_local(a, &addr->addr);
+	return error;
 }
 
 /* RFC 4291 appendix A: fe80::/64 and the modified EUI-64 of the device. */

@@ -240,6 +240,81 @@ static void test_configured(void **state)
 	netns_tap_close(&tap);
 }
 
+/* Processes that leave the kernel's workers little time, until they are ended. */
+static void begin_load(pid_t *pids, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		pids[i] = fork();
+		if (pids[i] == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			for (volatile unsigned int spin = 0;; spin++)
+				;
+		}
+	}
+}
+
+static void end_load(const pid_t *pids, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		kill(pids[i], SIGKILL);
+		waitpid(pids[i], NULL, 0);
+	}
+}
+
+/* A closed port of the namespace itself refuses at once; elsewhere a SYN would wait for an answer.
+ */
+static bool refuses(const struct ip_addr *addr)
+{
+	struct sockaddr_in6 sa = { .sin6_family = AF_INET6, .sin6_port = htons(1) };
+	int fd = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	memcpy(&sa.sin6_addr, addr->b, 16);
+	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 && errno == EINPROGRESS)
+		getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
+	else
+		error = errno;
+	close(fd);
+	return error == ECONNREFUSED;
+}
+
+/* In the namespace: gives it one address after the other. How many were not its own at once. */
+static int add_addresses(const struct fixture *f)
+{
+	struct netns_plan plan = f->plan;
+	struct eth_addr mac;
+	int missed = 0;
+
+	plan.n_routes = 0;
+	plan.n_addrs = 1;
+	plan.addrs[0] = (struct plan_addr){ .addr = f->net.v[IP6].addr, .prefix_len = 64 };
+	for (uint8_t last = 100; last < 200; last++) {
+		plan.addrs[0].addr.b[15] = last;
+		missed += netns_plan_apply(&plan, if_nametoindex("test0"), &mac) < 0 ||
+			  !refuses(&plan.addrs[0].addr);
+	}
+	return missed;
+}
+
+static void test_an_address_of_a_busy_host_is_the_namespaces_own_at_once(void **state)
+{
+	struct fixture *f = *state;
+	struct tap_device tap;
+	pid_t load[8], pid;
+	int raw;
+
+	make(f, 1, &tap);
+	begin_load(load, 8);
+	pid = fork();
+	if (pid == 0)
+		_exit(netns_enter(&f->ns) < 0 ? 99 : add_addresses(f));
+	waitpid(pid, &raw, 0);
+	end_load(load, 8);
+	assert_int_equal(raw, 0);
+	netns_tap_close(&tap);
+}
+
 static void test_as_many_queues_as_asked_for_come_out(void **state)
 {
 	struct fixture *f = *state;
@@ -547,6 +622,7 @@ int main(void)
 		cmocka_unit_test(test_a_path_that_is_no_namespace_is_refused),
 		cmocka_unit_test(test_a_path_that_does_not_exist_is_refused),
 		TEST(test_configured),
+		TEST(test_an_address_of_a_busy_host_is_the_namespaces_own_at_once),
 		TEST(test_as_many_queues_as_asked_for_come_out),
 		TEST(test_the_devices_ethernet_address_is_as_given_and_told),
 		TEST(test_without_config_net_the_device_stays_down_and_lo_is_up),

@@ -17,7 +17,7 @@ from lossy import (check_counters, compare, median_mbit, paths_on_guest_side, pa
 from suite import main, rows
 
 SEEDS = int(os.environ.get("LOSS_SEEDS", 10))
-SECONDS = float(os.environ.get("LOSS_SECONDS", 2))
+SECONDS = float(os.environ.get("LOSS_SECONDS", 1))
 ON_HOST_SIDE, ON_GUEST_SIDE = ("direct", "stream", "namespace", "relay"), ("direct", "stream", "relay")
 ON_DEVICE = ("direct", "namespace", "relay")
 LIMIT = ",rate=400,queue=2048"  # so that the pace is the wire's and not the processors'
