@@ -31,17 +31,22 @@ void daemon_signals(sigset_t *set)
 		sigaddset(set, numbers[i]);
 }
 
+/* One that is there may be a running daemon's: it keeps its content until we are ready, and is not
+ * removed if we never are. */
 static int open_pid_file(struct daemon *daemon, const char *path)
 {
 	int error;
 
-	daemon->pid_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (daemon->pid_fd < 0) {
-		error = errno;
-		log_error("Couldn't open PID file %s: %s", path, strerror(error));
-		return -error;
-	}
-	return owned_file_note(&daemon->pid_path, path);
+	daemon->pid_fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (daemon->pid_fd >= 0)
+		return owned_file_note(&daemon->pid_path, path);
+	if (errno == EEXIST)
+		daemon->pid_fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (daemon->pid_fd >= 0)
+		return 0;
+	error = errno;
+	log_error("Couldn't open PID file %s: %s", path, strerror(error));
+	return -error;
 }
 
 /*
@@ -126,6 +131,7 @@ int daemon_start(struct daemon *daemon, const struct config *config)
 	 * in order. */
 	daemon_signals(&signals);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
+	signal(SIGCHLD, SIG_DFL); /* a caller may ignore it: then no child leaves a status */
 	owned_file_init(&daemon->pid_path);
 	daemon->pid_fd = -1;
 	daemon->ready_fd = -1;
@@ -147,7 +153,9 @@ static int fill_pid_file(struct daemon *daemon)
 
 	if (daemon->pid_fd < 0)
 		return 0;
-	if (pwrite(daemon->pid_fd, text, (size_t)len, 0) != len) {
+	if (ftruncate(daemon->pid_fd, 0) && errno != EINVAL) /* that is a pipe or a device */
+		log_debug("Couldn't cut the PID file: %s", strerror(errno));
+	if (write(daemon->pid_fd, text, (size_t)len) != len) {
 		error = errno;
 		log_error("Couldn't write the PID file: %s", strerror(error));
 		return -error;

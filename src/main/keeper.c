@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "keeper.h"
 
+#include "descriptors.h"
 #include "privileges.h"
 #include "taploom/log.h"
 
@@ -33,24 +34,6 @@ static bool may_remove(const struct owned_file *file, uid_t uid, gid_t gid)
 	return (st.st_mode & (S_IWOTH | S_IXOTH)) == (S_IWOTH | S_IXOTH);
 }
 
-/* Closes all descriptors from 3 on but those given. */
-static void close_others(const int *kept, unsigned int n)
-{
-	for (unsigned int from = STDERR_FILENO + 1;;) {
-		unsigned int next = UINT32_MAX;
-
-		for (unsigned int i = 0; i < n; i++)
-			if (kept[i] >= 0 && (unsigned int)kept[i] >= from &&
-			    (unsigned int)kept[i] < next)
-				next = (unsigned int)kept[i];
-		if (next > from)
-			close_range(from, next - 1, 0);
-		if (next == UINT32_MAX)
-			return;
-		from = next + 1;
-	}
-}
-
 /* Whoever reads our output to its end does not wait for the keeper's. */
 static void leave_all(int fd, struct owned_file *const files[], unsigned int n)
 {
@@ -61,7 +44,7 @@ static void leave_all(int fd, struct owned_file *const files[], unsigned int n)
 		dup2(null, stream);
 	for (unsigned int i = 0; i < n; i++)
 		kept[i + 1] = files[i]->dir_fd;
-	close_others(kept, n + 1);
+	close_all_but(kept, n + 1);
 	if (chdir("/"))
 		_exit(1);
 }

@@ -64,7 +64,12 @@ static void drop_oldest(struct log_file *file, off_t from)
 
 void log_file_write(struct log_file *file, const char *line, size_t len)
 {
+	off_t end;
+
 	pthread_mutex_lock(&file->lock);
+	end = lseek(file->fd, 0, SEEK_END); /* another process of ours may write to it too */
+	if (end >= 0)
+		file->len = end;
 	if (file->len + (off_t)len > file->size)
 		drop_oldest(file, line_behind(file, file->len - file->size / 2));
 	if (pwrite(file->fd, line, len, file->len) == (ssize_t)len)

@@ -7,6 +7,7 @@
 
 #include "control.h"
 #include "daemon.h"
+#include "descriptors.h"
 #include "forward.h"
 #include "guest_side.h"
 #include "keeper.h"
@@ -47,6 +48,14 @@ static void raise_limits(void)
 		return;
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* What the caller has left open, a lock or the end of a pipe, is not to be held as long as a daemon
+ * lives. A command of ours gets it, and lives as long as we do. */
+static void leave_inherited(const struct config *config)
+{
+	if (!config->own_namespace)
+		close_all_but(&config->fd, 1);
 }
 
 static int make_runtime(struct runtime *rt, const struct config *config)
@@ -115,8 +124,10 @@ static int make_transport(struct program *program)
 static int make_all(struct program *program)
 {
 	struct runtime *rt = &program->rt;
-	int error = make_transport(program);
+	int error;
 
+	raise_limits(); /* not before: a command of ours keeps the limit of its caller */
+	error = make_transport(program);
 	role_is_control();
 	error = error ? error : control_new(&program->control, rt, &program->network);
 	error = error ? error : threads_make(rt, program->transport);
@@ -164,7 +175,6 @@ static int run(struct program *program)
 {
 	int status = 1;
 
-	raise_limits();
 	keeper_init(&program->keeper);
 	if (daemon_start(&program->daemon, program->config))
 		return 1;
@@ -189,7 +199,10 @@ int taploom_main(int argc, char **argv)
 		return 1;
 	program->config = calloc(1, sizeof(*program->config));
 	if (program->config && options_parse(program->config, argc, argv, &status)) {
-		int error = log_open(program->config);
+		int error;
+
+		leave_inherited(program->config);
+		error = log_open(program->config);
 
 		if (error)
 			log_error("Couldn't open the log file %s: %s", program->config->log_file,

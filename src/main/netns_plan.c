@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define DUMPS_MAX 10 /* of the same list, while it changes under them */
+
 struct copy {
 	struct netns_plan *plan;
 	enum ip_version version;
@@ -154,7 +156,7 @@ static int copy_route(const struct nlmsghdr *msg, void *arg)
 	return MNL_CB_OK;
 }
 
-static int dump_into(struct copy *copy, uint16_t type, size_t header_len, mnl_cb_t each)
+static int dump_once(struct copy *copy, uint16_t type, size_t header_len, mnl_cb_t each)
 {
 	_Alignas(NLMSG_ALIGNTO) char room[NL_REQUEST_SIZE];
 	struct nl nl;
@@ -168,6 +170,23 @@ static int dump_into(struct copy *copy, uint16_t type, size_t header_len, mnl_cb
 		error = nl_dump(&nl, msg, each, copy);
 	}
 	nl_close(&nl);
+	return error;
+}
+
+/* A change in the middle of a dump interrupts it (NLM_F_DUMP_INTR in netlink(7)): then again. */
+static int dump_into(struct copy *copy, uint16_t type, size_t header_len, mnl_cb_t each)
+{
+	unsigned int n_addrs = copy->plan->n_addrs, n_routes = copy->plan->n_routes;
+	int error;
+
+	for (unsigned int i = 0; i < DUMPS_MAX; i++) {
+		copy->plan->n_addrs = n_addrs;
+		copy->plan->n_routes = n_routes;
+		copy->full = false;
+		error = dump_once(copy, type, header_len, each);
+		if (error != -EINTR)
+			break;
+	}
 	if (error < 0)
 		log_error("Couldn't read the host's addresses and routes: %s", strerror(-error));
 	return error;

@@ -148,6 +148,11 @@ int netns_watch_new(struct netns_watch **out, const struct netns *ns, const stru
 		netns_watch_free(watch);
 		return error;
 	}
+	if (netns_watch_gone(watch)) { /* before the watch began: no event would tell */
+		log_error("The network namespace is gone already");
+		netns_watch_free(watch);
+		return -ENOENT;
+	}
 	*out = watch;
 	return 0;
 }

@@ -96,10 +96,16 @@ static bool settled(struct control_hook *hook)
 	return true;
 }
 
+static void look_soon(const struct ns_follow *follow)
+{
+	const struct itimerspec once = { { 0, 0 }, { 0, SETTLE_NS } };
+
+	timerfd_settime(follow->hooks[FOLLOW_TIMER].fd, 0, &once, NULL);
+}
+
 /* What the news are does not matter: it is looked afterwards. */
 static bool news(struct control_hook *hook)
 {
-	const struct itimerspec once = { { 0, 0 }, { 0, SETTLE_NS } };
 	struct ns_follow *follow = hook->arg;
 	struct itimerspec left;
 	char room[8192];
@@ -108,7 +114,7 @@ static bool news(struct control_hook *hook)
 		;
 	if (timerfd_gettime(follow->hooks[FOLLOW_TIMER].fd, &left) == 0 && !left.it_value.tv_sec &&
 	    !left.it_value.tv_nsec)
-		timerfd_settime(follow->hooks[FOLLOW_TIMER].fd, 0, &once, NULL);
+		look_soon(follow);
 	return true;
 }
 
@@ -166,5 +172,6 @@ int ns_follow_hook(struct ns_follow *follow, struct control *control)
 {
 	int error = control_add_hook(control, &follow->hooks[FOLLOW_NEWS]);
 
+	look_soon(follow); /* nobody told of what has changed since the plan was made */
 	return error ? error : control_add_hook(control, &follow->hooks[FOLLOW_TIMER]);
 }

@@ -190,13 +190,31 @@ static void front_end_ready(struct vhost *vhost)
 		disconnect(vhost);
 }
 
+/* No descriptor is left: an attempt that waits would be reported without end. */
+static void refuse_front_end(struct vhost *vhost)
+{
+	int fd;
+
+	log_limited(&vhost->limit, LOG_LEVEL_ERROR,
+		    "vhost-user: a front-end was refused, the limit on open files is reached; see "
+		    "ulimit -n");
+	count_drop(&vhost->counters, DROP_FD_LIMIT);
+	close_fd(&vhost->spare_fd);
+	fd = accept4(vhost->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	close_fd(&fd);
+	vhost->spare_fd = fcntl(vhost->event_fd, F_DUPFD_CLOEXEC, 0);
+}
+
 /* One front-end at a time: others are turned away, as they would wait for ever. */
 static void accept_front_end(struct vhost *vhost)
 {
 	int fd = accept4(vhost->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	if (fd < 0)
+	if (fd < 0) {
+		if (errno == EMFILE || errno == ENFILE)
+			refuse_front_end(vhost);
 		return;
+	}
 	if (vhost->fd >= 0)
 		front_end_ready(vhost); /* it may be gone, which this turn would see later */
 	if (vhost->fd >= 0) {
@@ -338,6 +356,7 @@ static void vhost_free(struct transport *transport)
 	close_fd(&vhost->listen_fd);
 	close_fd(&vhost->epoll_fd);
 	close_fd(&vhost->event_fd);
+	close_fd(&vhost->spare_fd);
 	if (vhost->slabs)
 		munmap(vhost->slabs, vhost->slabs_size);
 	if (vhost->txs)
@@ -400,6 +419,9 @@ static int make_descriptors(struct vhost *vhost)
 	vhost->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (vhost->epoll_fd < 0 || vhost->event_fd < 0)
 		return -errno;
+	vhost->spare_fd = fcntl(vhost->event_fd, F_DUPFD_CLOEXEC, 0);
+	if (vhost->spare_fd < 0)
+		return -errno;
 	err = epoll_watch(vhost, vhost->event_fd, &vhost->event_fd);
 	if (!err && vhost->listen_fd >= 0)
 		err = epoll_watch(vhost, vhost->listen_fd, &vhost->listen_fd);
@@ -420,7 +442,7 @@ int vhost_transport_new(struct transport **out, struct runtime *rt, int listen_f
 	vhost->rt = rt;
 	vhost->pcap = pcap;
 	vhost->listen_fd = listen_fd;
-	vhost->fd = vhost->epoll_fd = vhost->event_fd = -1;
+	vhost->fd = vhost->epoll_fd = vhost->event_fd = vhost->spare_fd = -1;
 	err = make_memory(vhost);
 	if (!err)
 		err = make_descriptors(vhost);

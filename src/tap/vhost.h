@@ -89,6 +89,7 @@ struct vhost {
 	int fd;	       /* of the front-end, -1: none */
 	int epoll_fd;
 	int event_fd;	/* stop, or a ring that lies */
+	int spare_fd;	/* let go when no descriptor is left, to turn a front-end away */
 	bool was_held;	/* a queue to the guest was held still: batches may have been refused */
 	bool announced; /* control was told that a guest is there */
 	uint8_t message[VU_HEADER_LEN + VU_PAYLOAD_MAX]; /* what has come of the next request */

@@ -88,7 +88,8 @@ static bool wait_for_guest(struct vu_tx *vtx)
 
 	vring_want_kick(&queue->ring, true);
 	if (vring_has_more(&queue->ring)) {
-		vring_want_kick(&queue->ring, false);
+		if (!queue->waiters && !queue->control_waits) /* or they would wait for ever */
+			vring_want_kick(&queue->ring, false);
 		return true;
 	}
 	if (vtx->index < vtx->vhost->rt->n_shards)

@@ -4,6 +4,7 @@
 import array
 import json
 import os
+import resource
 import socket
 import struct
 import sys
@@ -13,7 +14,7 @@ from suite import Daemon, Options, main, rows, test, wait_for
 
 GET_FEATURES, SET_FEATURES, SET_OWNER, RESET_OWNER, SET_MEM_TABLE, SET_LOG_BASE = range(1, 7)
 GET_PROTOCOL_FEATURES, SET_PROTOCOL_FEATURES, GET_QUEUE_NUM = 15, 16, 17
-GET_VRING_BASE, GET_CONFIG, POSTCOPY_ADVISE, GET_INFLIGHT_FD = 11, 24, 28, 31
+GET_VRING_BASE, SET_VRING_KICK, GET_CONFIG, POSTCOPY_ADVISE, GET_INFLIGHT_FD = 11, 12, 24, 28, 31
 GET_MAX_MEM_SLOTS, ADD_MEM_REG, REM_MEM_REG = 36, 37, 38
 VERSION, REPLY, NEED_REPLY = 1, 4, 8
 REPLY_ACK, LOG_SHMFD = 1 << 3, 1 << 1
@@ -203,6 +204,26 @@ def a_second_front_end_is_turned_away_and_the_first_goes_on(case):
     front.negotiate()
     assert FrontEnd(case, daemon).is_ended()
     assert front.lives()
+    front.sock.close()
+    assert FrontEnd(case, daemon).negotiate().lives()
+
+
+@test
+def a_front_end_for_which_no_descriptor_is_left_is_turned_away(case):
+    daemon, front = started(case, "--runas", "0")  # so that its limit is ours to change
+    front.negotiate()
+    used = {int(name) for name in os.listdir("/proc/%d/fd" % daemon.pid)}
+    limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (max(used) + 1, limits[1]))
+    kick = os.eventfd(0)
+    for ring in range(max(used) + 1 - len(used)):  # the numbers that are free below it
+        front.send(message(SET_VRING_KICK, number(ring)), (kick,))
+    os.close(kick)
+    assert front.lives()
+    assert FrontEnd(case, daemon).is_ended() and FrontEnd(case, daemon).is_ended()
+    assert front.lives()
+    assert daemon.counters()["drop-fd-limit"] == 2
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
     front.sock.close()
     assert FrontEnd(case, daemon).negotiate().lives()
 

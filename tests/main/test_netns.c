@@ -457,6 +457,26 @@ static int end_unlink(const char *path)
 	return error ? error : unlink(path);
 }
 
+/* While it was opened, before anybody watched. */
+static void test_a_path_that_went_too_early_is_refused(void **state)
+{
+	struct config *config = config_new();
+	struct netns_watch *watch;
+	struct netns ns;
+
+	(void)state;
+	role_is_control();
+	snprintf(config->netns, sizeof(config->netns), "/tmp/nsmode-early-%d", (int)getpid());
+	close(open(config->netns, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+	assert_int_equal(mount("/proc/self/ns/net", config->netns, NULL, MS_BIND, NULL), 0);
+	assert_int_equal(netns_open(&ns, config, &same_user), 0);
+	assert_int_equal(end_unlink(config->netns), 0);
+	assert_int_equal(netns_watch_new(&watch, &ns, config), -ENOENT);
+	assert_null(watch);
+	netns_close(&ns);
+	test_free(config);
+}
+
 static void test_a_path_that_is_unmounted_ends_the_namespace(void **state)
 {
 	(void)state;
@@ -629,6 +649,7 @@ int main(void)
 		TEST(test_a_name_that_is_taken_is_refused),
 		TEST(test_the_hosts_addresses_and_routes_are_copied),
 		cmocka_unit_test(test_a_process_that_ends_ends_its_namespace),
+		cmocka_unit_test(test_a_path_that_went_too_early_is_refused),
 		cmocka_unit_test(test_a_path_that_is_unmounted_ends_the_namespace),
 		cmocka_unit_test(test_a_path_that_is_unlinked_ends_the_namespace),
 		cmocka_unit_test(test_with_no_netns_quit_nothing_is_watched),
