@@ -38,12 +38,22 @@ ssize_t hostsock_send_urgent(int fd, uint8_t byte)
 	return n < 0 ? -errno : n;
 }
 
-/* Whether the peer has sent its FIN: nothing will follow what is in the buffer. */
-static bool hostsock_at_end(int fd)
+/*
+ * What it means that a peek has met n bytes, all of them known: 0 at the end of the stream, -EAGAIN
+ * or what is wrong. With the FIN there the count is final, and tells whether something came behind
+ * the peek, or it stopped at an urgent byte.
+ */
+static ssize_t nothing_new(int fd, ssize_t n)
 {
 	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
+	int error;
 
-	return poll(&p, 1, 0) == 1 && p.revents & (POLLRDHUP | POLLHUP | POLLERR);
+	if (poll(&p, 1, 0) != 1)
+		return -EAGAIN;
+	error = p.revents & POLLERR ? hostsock_error(fd) : 0;
+	if (error)
+		return -error;
+	return (p.revents & (POLLRDHUP | POLLHUP)) && hostsock_pending(fd) == n ? 0 : -EAGAIN;
 }
 
 #define SKIP_IOV 512 /* 32 MiB of skipping: more than any guest's window */
@@ -88,11 +98,7 @@ ssize_t hostsock_peek(int fd, const struct iovec *iov, unsigned int n_iov, uint3
 	n = peek(fd, all, n_skip + n_iov);
 	if (n < 0)
 		return n;
-	/* What is there ends at what was skipped: whether the stream ends there too, only a short
-	 * peek of the hang-up state can say. */
-	if (n <= (ssize_t)skip)
-		return hostsock_at_end(fd) ? 0 : -EAGAIN;
-	return n - (ssize_t)skip;
+	return n > (ssize_t)skip ? n - (ssize_t)skip : nothing_new(fd, n);
 }
 
 int hostsock_set_peek(int fd, uint32_t offset)
@@ -150,8 +156,9 @@ void hostsock_info(int fd, struct hostsock_info *info)
 	bool known = getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == 0;
 
 	info->delivered_ce = known ? ti.tcpi_delivered_ce : 0;
-	info->fin_acked = !known || ti.tcpi_state == STATE_FIN_WAIT2 ||
-			  ti.tcpi_state == STATE_TIME_WAIT || ti.tcpi_state == STATE_CLOSE;
+	info->ended = !known || ti.tcpi_state == STATE_CLOSE;
+	info->fin_acked =
+		info->ended || ti.tcpi_state == STATE_FIN_WAIT2 || ti.tcpi_state == STATE_TIME_WAIT;
 }
 
 int hostsock_error(int fd)

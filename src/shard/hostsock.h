@@ -13,6 +13,7 @@
 struct hostsock_info {
 	uint32_t delivered_ce; /* segments that the peer received marked with CE */
 	bool fin_acked;	       /* the peer has acknowledged our FIN, or the connection has ended */
+	bool ended;	       /* the latter, maybe by an error: see hostsock_error() */
 };
 
 /* Writes payload. Bytes taken, or -errno (-EAGAIN: the buffer is full, and EPOLLOUT will come). */

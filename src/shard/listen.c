@@ -10,6 +10,7 @@
 #include "shard_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <net/if.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -404,6 +405,20 @@ static int accept_one(struct shard *shard, const struct listener *listener, int 
 	return fd;
 }
 
+/* No descriptor is left: a connection that waits would be reported without end. */
+static void refuse_one(struct shard *shard, int listen_fd)
+{
+	int fd;
+
+	shard_out_of_fds(shard);
+	if (shard->spare_fd >= 0)
+		close(shard->spare_fd);
+	fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd >= 0)
+		hostsock_abort(fd);
+	shard->spare_fd = fcntl(shard->wake_fd, F_DUPFD_CLOEXEC, 0);
+}
+
 void listener_accept(struct shard *shard, struct listener *listener)
 {
 	int listen_fd = listener->fd;
@@ -415,7 +430,7 @@ void listener_accept(struct shard *shard, struct listener *listener)
 
 		if (fd < 0) {
 			if (errno == EMFILE || errno == ENFILE)
-				shard_out_of_fds(shard);
+				refuse_one(shard, listen_fd);
 			return;
 		}
 		count_add(&shard->counters, COUNT_ACCEPTED, 1);

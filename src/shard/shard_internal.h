@@ -63,6 +63,7 @@ struct shard {
 	struct tx *tx;
 	int epoll_fd;
 	int wake_fd;
+	int spare_fd; /* let go when no descriptor is left, to refuse what waits; -1: gone */
 	int timer_fd;
 	struct pollee wake_pollee, timer_pollee;
 	unsigned int n_rings;

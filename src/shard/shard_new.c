@@ -9,6 +9,7 @@
 #include "hostsock.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -31,6 +32,9 @@ static int make_descriptors(struct shard *shard)
 	shard->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	shard->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (shard->epoll_fd < 0 || shard->wake_fd < 0 || shard->timer_fd < 0)
+		return -errno;
+	shard->spare_fd = fcntl(shard->wake_fd, F_DUPFD_CLOEXEC, 0);
+	if (shard->spare_fd < 0)
 		return -errno;
 	/* Edge-triggered: each write and each expiry is one event, and neither is ever read. */
 	ret = watch_own(shard, shard->wake_fd, &shard->wake_pollee, POLL_WAKE);
@@ -69,15 +73,28 @@ static int map_pools(struct shard *shard)
 	return pool_init(&shard->pool, rt->config->pool_bytes / rt->n_shards);
 }
 
-/* Whether the kernel has SO_PEEK_OFF for TCP sockets of a version: 6.9 for IPv4, later for IPv6. */
-static bool probe_peek_off(int family)
+/* Whether the kernel has SO_PEEK_OFF for TCP sockets of a family: 6.9 for IPv4, later for IPv6. It
+ * has no such sockets: -1. */
+static int probe_family(int family)
 {
 	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	bool works = fd >= 0 && hostsock_set_peek(fd, 0) == 0;
+	int works;
 
-	if (fd >= 0)
-		close(fd);
+	if (fd < 0)
+		return -1;
+	works = hostsock_set_peek(fd, 0) == 0;
+	close(fd);
 	return works;
+}
+
+/* A port that is forwarded for both versions listens with an IPv6 socket: so are those that it
+ * accepts, also where the connection is of IPv4. */
+static void probe_peek_off(struct shard *shard)
+{
+	int v4 = probe_family(AF_INET), v6 = probe_family(AF_INET6);
+
+	shard->peek_off[IP4] = v4 > 0 && v6 != 0;
+	shard->peek_off[IP6] = v6 > 0;
 }
 
 static void init_lists(struct shard *shard)
@@ -99,7 +116,7 @@ int shard_new(struct shard **out, struct runtime *rt, unsigned int id, struct tx
 	shard->rt = rt;
 	shard->id = id;
 	shard->tx = tx;
-	shard->epoll_fd = shard->wake_fd = shard->timer_fd = -1;
+	shard->epoll_fd = shard->wake_fd = shard->timer_fd = shard->spare_fd = -1;
 	shard->timer_armed_us = UINT64_MAX;
 	shard->now_us = shard_clock_us();
 	/* Held for some microseconds: cheaper to look a few times more than to sleep. */
@@ -112,8 +129,8 @@ int shard_new(struct shard **out, struct runtime *rt, unsigned int id, struct tx
 	/* A vhost-user guest chooses the queue by itself. */
 	shard->spreads = rt->config->mode == MODE_NAMESPACE && !rt->n_readers && rt->n_shards > 1;
 	wheel_init(&shard->wheel, shard->now_us);
-	shard->peek_off[IP4] = !rt->config->no_peek_off && probe_peek_off(AF_INET);
-	shard->peek_off[IP6] = !rt->config->no_peek_off && probe_peek_off(AF_INET6);
+	if (!rt->config->no_peek_off)
+		probe_peek_off(shard);
 	tx->counters = &shard->counters;
 	ret = make_descriptors(shard);
 	ret = ret ? ret : map_pools(shard);
@@ -136,7 +153,7 @@ static void unmap(void *p, size_t size)
 
 void shard_free(struct shard *shard)
 {
-	const int fds[] = { shard->epoll_fd, shard->wake_fd, shard->timer_fd };
+	const int fds[] = { shard->epoll_fd, shard->wake_fd, shard->timer_fd, shard->spare_fd };
 
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
 		if (fds[i] >= 0)

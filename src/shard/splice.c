@@ -213,6 +213,8 @@ void splice_accept(struct shard *shard, int fd, const struct endpoint *dst, bool
 		hostsock_abort(fd);
 		return;
 	}
+	/* The listener's is inherited; here a peek is to begin at the first byte. */
+	hostsock_set_peek(fd, UINT32_MAX);
 	init(&flow->splice, fd, dst, outward);
 	shard_own(shard, flow);
 	count_add(&shard->counters, COUNT_FLOWS_OPENED, 1);
@@ -227,13 +229,30 @@ static struct flow *flow_of(struct splice_side *side)
 	return LIST_ENTRY(side - side->end, struct flow, splice.side);
 }
 
+/*
+ * Whether an error ends all at once. What was sent before a reset is still to be read, and the read
+ * behind it gives the error; where the end of the stream was read already, only the rest of it is
+ * to be passed on.
+ */
+static bool take_error(struct flow *flow, struct splice_side *side)
+{
+	const struct splice_way *way = &flow->splice.way[side->end];
+
+	if (side->opened && !way->ended) {
+		side->readable = side->hangup = true;
+		return false;
+	}
+	side->broken |= hostsock_error(side->fd) != 0;
+	return side->broken && (!side->opened || way->done);
+}
+
 void splice_event(struct shard *shard, struct splice_side *side, uint32_t events)
 {
 	struct flow *flow = flow_of(side);
 
 	if (flow_owner(flow) != shard->id || flow->closed)
 		return;
-	if ((events & EPOLLERR) && hostsock_error(side->fd)) {
+	if ((events & EPOLLERR) && take_error(flow, side)) {
 		splice_abort(shard, flow);
 		return;
 	}
@@ -327,7 +346,8 @@ void splice_run(struct shard *shard, struct flow *flow)
 		int ret =
 			splice_way_run(shard, &splice->way[i], &splice->side[i], &splice->side[!i]);
 
-		if (ret < 0 && ret != -ENOBUFS) {
+		/* Nothing more comes from a broken one, or its receiver doesn't read. */
+		if ((ret < 0 && ret != -ENOBUFS) || (ret == 0 && splice->side[i].broken)) {
 			splice_abort(shard, flow);
 			return;
 		}
@@ -336,7 +356,10 @@ void splice_run(struct shard *shard, struct flow *flow)
 		pass_end(splice, i);
 	}
 	if (splice->way[0].done && splice->way[1].done) {
-		finish(shard, flow);
+		if (splice->side[0].broken || splice->side[1].broken)
+			splice_abort(shard, flow);
+		else
+			finish(shard, flow);
 		return;
 	}
 	if (balance(shard, flow) || flow->closed)

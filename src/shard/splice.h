@@ -35,6 +35,7 @@ struct splice_side {
 	bool urgent;		 /* an urgent byte may be ahead: no splice() can pass it */
 	bool hangup; /* a FIN or a reset is in the queue: only a read of 0 or an error is the end */
 	bool opened; /* connected */
+	bool broken; /* writing failed: what it still has to read goes on, then all ends */
 	uint8_t end; /* its own index */
 };
 
@@ -96,7 +97,8 @@ bool splice_has_work(const struct shard *shard);
 
 /*
  * Moves what is there, within limits. 1: there may be more to do, 0: an event will tell, -ENOBUFS:
- * there is neither a chunk nor a pipe now, another -errno: a socket is broken.
+ * there is neither a chunk nor a pipe now, another -errno: the socket that is read is broken, and
+ * all that came before is passed on. A receiver that is broken is noted in its side.
  */
 int splice_way_run(struct shard *shard, struct splice_way *way, struct splice_side *from,
 		   struct splice_side *to);

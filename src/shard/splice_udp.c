@@ -199,7 +199,9 @@ static int open_socket(struct shard *shard, struct flow *flow)
 	flow->fd = fd;
 	setsockopt(fd, IPPROTO_UDP, UDP_GRO, &one, sizeof(one));
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
-	return connect(fd, (struct sockaddr *)&sa, len) ? -errno : shard_watch(shard, flow);
+	if (connect(fd, (struct sockaddr *)&sa, len)) /* EAGAIN: no port of its own is free */
+		return errno == EAGAIN ? -EADDRNOTAVAIL : -errno;
+	return shard_watch(shard, flow);
 }
 
 /* False: it has ended. */

@@ -77,7 +77,9 @@ static void pipe_give(struct splicer *splicer, const int fds[2], bool empty)
 	splicer->n_pipes_made--;
 }
 
-/* Sending. Each returns 1 if nothing is left, 0 if the socket is full, or -errno. */
+/* Sending. Each returns 1 if nothing is left, 0 if the socket is full, or -errno; for what the
+ * whole way returns, RECEIVER_LOST is more to do. */
+#define RECEIVER_LOST 2
 
 static int flush_pipe(struct shard *shard, struct splice_way *way, struct splice_side *to)
 {
@@ -138,13 +140,28 @@ static int flush_chunks(struct shard *shard, struct splice_way *way, struct spli
 	return 0;
 }
 
+/*
+ * The receiver is gone: what the way holds reaches nobody. What that side has sent before is still
+ * to be read, as its reset has thrown away only what it had not sent yet.
+ */
+static int lose_receiver(struct shard *shard, struct splice_way *way, struct splice_side *to)
+{
+	splice_way_drop(shard, way);
+	way->ended = way->done = true;
+	to->broken = to->readable = to->hangup = true;
+	return RECEIVER_LOST;
+}
+
 static int flush(struct shard *shard, struct splice_way *way, struct splice_side *to)
 {
+	int ret;
+
 	if (splice_way_is_empty(way))
 		return 1;
 	if (!to->writable)
 		return 0;
-	return way->in_pipe ? flush_pipe(shard, way, to) : flush_chunks(shard, way, to);
+	ret = way->in_pipe ? flush_pipe(shard, way, to) : flush_chunks(shard, way, to);
+	return ret < 0 ? lose_receiver(shard, way, to) : ret;
 }
 
 /* Reading. Each returns bytes, 0 at the end of the stream, or -errno. */
@@ -241,7 +258,8 @@ static ssize_t read_some(struct shard *shard, struct splice_way *way, struct spl
 
 /* Whether the next byte is urgent: then it was sent (1), or could not be (0); -EAGAIN: it is not.
  */
-static int pass_urgent(struct splice_side *from, struct splice_side *to)
+static int pass_urgent(struct shard *shard, struct splice_way *way, struct splice_side *from,
+		       struct splice_side *to)
 {
 	uint8_t byte;
 	ssize_t n;
@@ -256,7 +274,7 @@ static int pass_urgent(struct splice_side *from, struct splice_side *to)
 		return 0;
 	}
 	if (n < 0)
-		return (int)n;
+		return lose_receiver(shard, way, to);
 	return recv(from->fd, &byte, 1, MSG_DONTWAIT) == 1 ? 1 : -EIO;
 }
 
@@ -264,7 +282,7 @@ static int pass_urgent(struct splice_side *from, struct splice_side *to)
 static int take(struct shard *shard, struct splice_way *way, struct splice_side *from,
 		struct splice_side *to)
 {
-	int urgent = from->urgent ? pass_urgent(from, to) : -EAGAIN;
+	int urgent = from->urgent ? pass_urgent(shard, way, from, to) : -EAGAIN;
 	ssize_t n;
 
 	if (urgent != -EAGAIN)
@@ -294,12 +312,12 @@ int splice_way_run(struct shard *shard, struct splice_way *way, struct splice_si
 	for (unsigned int i = 0; i < ROUNDS; i++) {
 		int ret = flush(shard, way, to);
 
-		if (ret <= 0)
+		if (ret != 1)
 			return ret;
 		if (way->ended || !from->readable || !to->opened)
 			return 0;
 		ret = take(shard, way, from, to);
-		if (ret <= 0)
+		if (ret != 1)
 			return ret;
 	}
 	return 1;

@@ -256,6 +256,10 @@ static void release_acked(struct flow *flow)
 		if (n <= 0)
 			break;
 		tcp->sock_seq += (uint32_t)n;
+		/* A peek from an earlier byte on stopped at the urgent one, as often as it tried.
+		 */
+		if (tcp_is(tcp, TCPB_TX_URGENT))
+			tcp->bits &= ~(uint32_t)TCPB_DRAINED;
 	}
 	if (SEQ_LT(tcp->peek_seq, tcp->sock_seq))
 		tcp->peek_seq = tcp->sock_seq;
@@ -268,6 +272,8 @@ static void note_events(struct flow *flow)
 		flow->tcp.bits |= TCPB_HOST_RDHUP;
 	if (flow->events & EPOLLPRI)
 		flow->tcp.bits |= TCPB_HOST_PRI;
+	else if (flow->events & EPOLLIN) /* each edge tells all that stands */
+		flow->tcp.bits &= ~(uint32_t)TCPB_HOST_PRI;
 }
 
 static void take_events(struct flow *flow)
@@ -305,6 +311,10 @@ static void close_sending(struct shard *shard, struct flow *flow)
 	if (!tcp_is(tcp, TCPB_FIN_HELD) || !look)
 		return;
 	hostsock_info(flow->fd, &info);
+	if (info.ended && hostsock_error(flow->fd)) { /* a reset, of which no event has told yet */
+		tcp->bits |= TCPB_ABORT;
+		return;
+	}
 	if (info.fin_acked) {
 		tcp->bits &= ~(uint32_t)TCPB_FIN_HELD;
 		tcp->bits |= TCPB_ACK_NOW;

@@ -420,17 +420,12 @@ static void mark_urgent(struct tcp *tcp, uint32_t seq)
 
 /*
  * A peek ended short: the buffer is empty, or the peer's FIN is next (no event will tell of it
- * again), or the kernel stopped at an urgent byte, of which it then has more behind.
+ * again), or the kernel stopped at an urgent byte, for which look_for_urgent() looks.
  */
-static void note_short_peek(struct flow *flow, uint32_t end)
+static void note_short_peek(struct tcp *tcp)
 {
-	struct tcp *tcp = &flow->tcp;
-
-	if (tcp_is(tcp, TCPB_HOST_PRI) && hostsock_pending(flow->fd) > end - tcp->sock_seq) {
-		mark_urgent(tcp, end);
-	} else if (!tcp_is(tcp, TCPB_HOST_RDHUP)) {
+	if (!tcp_is(tcp, TCPB_HOST_PRI | TCPB_HOST_RDHUP))
 		tcp->bits |= TCPB_DRAINED;
-	}
 }
 
 /*
@@ -508,7 +503,7 @@ static bool send_run(struct shard *shard, struct flow *flow, uint32_t *sent)
 			break;
 		}
 		if ((size_t)n < asked)
-			note_short_peek(flow, tcp->snd_nxt + (uint32_t)n);
+			note_short_peek(tcp);
 		runs_sent(tcp, tcp->snd_nxt, tcp->snd_nxt + (uint32_t)n, (uint32_t)shard->now_us);
 		tcp->snd_nxt += (uint32_t)n;
 		*sent += (uint32_t)n;

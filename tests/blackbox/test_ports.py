@@ -9,7 +9,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 import rawtcp
 from netns import FAR4, HOST4, HOST6
-from suite import Options, main, rows, test, wait_for
+from suite import Daemon, Options, main, rows, test, wait_for
 
 
 def bound(case, proto="t"):
@@ -223,6 +223,34 @@ def ipv6_reaches_a_forwarded_port_on_an_ipv6_address(case):
     peer.settimeout(10)
     conn.write(b"six")
     assert peer.recv(10) == b"six"
+
+
+def was_reset(client):
+    try:
+        client.setblocking(False)
+        return client.recv(1) == b"" and False
+    except ConnectionResetError:
+        return True
+    except BlockingIOError:
+        return False
+
+
+@test
+def connections_for_which_no_descriptor_is_left_are_refused_and_cost_nothing(case):
+    path = case.path("s")
+    daemon = Daemon(case, ("prlimit", "--nofile=64:64", case.program(), "-f", "-s", path, "-t", "7000"))
+    daemon.socket = path
+    case.daemons.append(daemon)
+    daemon.wait_log("Forwarding TCP: 1 ports bound")
+    guest = case.guest(daemon)
+    clients = [case.net.remote.tcp_client(HOST4, 7000, blocking=False) for _ in range(150)]
+    case.cleanups += [client.close for client in clients]
+    wait_for(lambda: guest.pump(0.05) or sum(map(was_reset, clients)) > 80, "those beyond the limit are reset", 10)
+    before = daemon.counters()
+    guest.pump(1)
+    after = daemon.counters()
+    assert after["drop-fd-limit"] == before["drop-fd-limit"] > 80, (before, after)
+    assert after["loops"] - before["loops"] < 500, after["loops"] - before["loops"]
 
 
 @test

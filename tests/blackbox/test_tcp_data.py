@@ -431,6 +431,20 @@ def urgent_data_from_the_remote_arrives_once_and_marked(case):
     assert any(f.flags & URG for f in conn.segments), "no segment is marked"
 
 
+@rows(("an urgent byte before the end of the remote's data arrives, and the end", ()),
+      ("an urgent byte before the end of the remote's data arrives without peek offset", ("--no-peek-off",)))
+def _(case, options):
+    case.start(*options)
+    case.guest()
+    conn, peer = case.pair()
+    peer.send(b"abc")
+    peer.send(b"!", socket.MSG_OOB)
+    peer.send(b"def")
+    peer.shutdown(socket.SHUT_WR)
+    assert conn.wait_data(7) == b"abc!def"
+    conn.wait_fin()
+
+
 @test
 def an_urgent_pointer_past_the_data_is_harmless(case):
     conn, peer = case.pair()
@@ -579,6 +593,21 @@ def without_peek_offset_data_arrives_all_the_same(case):
     conn, peer = case.pair(window=300000)
     send_all(conn, peer, BLOB)
     assert conn.wait_data(len(BLOB), 30) == BLOB
+
+
+@test
+def without_peek_offset_the_end_is_not_told_before_the_last_data(case):
+    case.start("--no-peek-off")
+    case.guest()
+    for i in range(60):
+        conn, peer = case.pair()
+        for _ in range(1 + i % 3):
+            peer.send(b"first")
+        peer.send(b"last")
+        peer.shutdown(socket.SHUT_WR)
+        expected = b"first" * (1 + i % 3) + b"last"
+        assert conn.wait_data(len(expected)) == expected
+        conn.wait_fin()
 
 
 @rows(("segments become as short as a hop behind the guest takes (IPv4)", FAR4, 600, 560),

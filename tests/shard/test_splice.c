@@ -220,21 +220,6 @@ static void a_reset_is_passed_on(void **state)
 	assert_int_equal(world.shard->flows_in_use, 0);
 }
 
-static void a_refused_connection_is_reset(void **state)
-{
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	char byte;
-
-	(void)state;
-	close(sw.server);
-	assert_int_equal(connect(fd, (struct sockaddr *)&sw.port, sizeof(sw.port)), 0);
-	settle();
-	assert_int_equal(recv(fd, &byte, 1, 0), -1);
-	assert_int_equal(errno, ECONNRESET);
-	close(fd);
-	sw.server = -1;
-}
-
 /* Fills the connection while nobody reads. Bytes that it took. */
 static size_t fill(int fd)
 {
@@ -255,6 +240,104 @@ static size_t fill(int fd)
 			settle();
 	}
 	return total;
+}
+
+/* The server answers and closes with bytes that it did not read: a reset behind the answer. */
+static void answer_and_reset(struct pair p)
+{
+	char byte;
+
+	assert_int_equal(recv(p.server, &byte, 1, 0), 1);
+	assert_int_equal(send(p.server, "answer", 6, 0), 6);
+	close(p.server);
+}
+
+static void expect_answer_and_reset(struct pair p)
+{
+	char byte;
+
+	settle();
+	expect_text(p.client, "answer");
+	assert_int_equal(recv(p.client, &byte, 1, 0), -1);
+	assert_int_equal(errno, ECONNRESET);
+	close(p.client);
+	splice_turn(world.shard);
+	assert_int_equal(world.shard->flows_in_use, 0);
+	assert_int_equal(world.shard->pool.n_used, 0);
+}
+
+static void what_was_sent_before_a_reset_arrives(void **state)
+{
+	struct pair p = join();
+
+	(void)state;
+	assert_int_equal(send(p.client, "question", 8, 0), 8);
+	settle();
+	answer_and_reset(p);
+	expect_answer_and_reset(p);
+}
+
+static void what_was_sent_before_a_reset_arrives_though_more_cannot_be_written(void **state)
+{
+	struct pair p = join();
+
+	(void)state;
+	assert_int_equal(send(p.client, "question", 8, 0), 8);
+	settle();
+	answer_and_reset(p);
+	assert_int_equal(send(p.client, "more", 4, 0), 4); /* is read first, and has no receiver */
+	expect_answer_and_reset(p);
+}
+
+static void what_follows_the_end_of_a_server_that_is_gone_is_refused(void **state)
+{
+	struct pair p = join();
+	char byte;
+
+	(void)state;
+	close(p.server);
+	settle();
+	assert_int_equal(recv(p.client, &byte, 1, 0), 0);
+	assert_int_equal(send(p.client, "more", 4, 0), 4);
+	settle();
+	assert_int_equal(send(p.client, "more", 4, MSG_NOSIGNAL), -1);
+	assert_int_equal(errno, EPIPE);
+	close(p.client);
+	splice_turn(world.shard);
+	assert_int_equal(world.shard->flows_in_use, 0);
+}
+
+/* Nobody reads what fills the connection: it is not waited for. */
+static void a_reset_ends_a_connection_whose_receiver_does_not_read(void **state)
+{
+	struct pair p = join();
+	struct linger linger = { 1, 0 };
+
+	(void)state;
+	fill(p.server);
+	setsockopt(p.server, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	close(p.server);
+	settle();
+	send(p.client, "more", 4, 0);
+	settle();
+	close(p.client);
+	splice_turn(world.shard);
+	assert_int_equal(world.shard->flows_in_use, 0);
+}
+
+static void a_refused_connection_is_reset(void **state)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char byte;
+
+	(void)state;
+	close(sw.server);
+	assert_int_equal(connect(fd, (struct sockaddr *)&sw.port, sizeof(sw.port)), 0);
+	settle();
+	assert_int_equal(recv(fd, &byte, 1, 0), -1);
+	assert_int_equal(errno, ECONNRESET);
+	close(fd);
+	sw.server = -1;
 }
 
 /* Until the shard or the reader has something to do. */
@@ -488,6 +571,10 @@ int main(void)
 		T(bytes_go_both_ways),
 		T(half_close_leaves_the_other_way_open),
 		T(a_reset_is_passed_on),
+		T(what_was_sent_before_a_reset_arrives),
+		T(what_was_sent_before_a_reset_arrives_though_more_cannot_be_written),
+		T(what_follows_the_end_of_a_server_that_is_gone_is_refused),
+		T(a_reset_ends_a_connection_whose_receiver_does_not_read),
 		T(a_refused_connection_is_reset),
 		T(a_slow_reader_stops_the_sender_and_gets_every_byte),
 		T(without_a_pipe_every_byte_arrives),

@@ -138,14 +138,16 @@ ssize_t hostsock_peek(int fd, const struct iovec *iov, unsigned int n_iov, uint3
 	struct world *w = sim_world;
 	struct sim_sock *sock = sock_of(fd);
 	bool kernel = w->shard->peek_off[w->v6 ? IP6 : IP4];
-	uint64_t from = sock->consumed + (kernel ? sock->peek_off : skip), n, done = 0, want = 0;
+	uint64_t start = sock->consumed + (kernel ? sock->peek_off : 0), from = start + skip;
+	uint64_t met, n, done = 0, want = 0;
 
 	(void)discard;
 	if (kernel && skip)
 		world_fail(w, "a skip although the kernel knows the peek offset");
 	for (unsigned int i = 0; i < n_iov; i++)
 		want += iov[i].iov_len;
-	n = readable(sock, from, want);
+	met = readable(sock, start, skip + want);
+	n = met > skip ? met - skip : 0;
 	if (!n && sock->error) {
 		int error = sock->error;
 
@@ -153,7 +155,7 @@ ssize_t hostsock_peek(int fd, const struct iovec *iov, unsigned int n_iov, uint3
 		return -error;
 	}
 	if (!n)
-		return sock->eof && from == sock->arrived ? 0 : -EAGAIN;
+		return sock->eof && start + met == sock->arrived ? 0 : -EAGAIN;
 	if (!sock->scripted && sock->eagain && rng_chance(&w->rng, sock->eagain)) {
 		sock->out_at_us = w->shard->now_us + rng_below(&w->rng, 3000);
 		return -EAGAIN; /* as if all had come after this call */
@@ -227,6 +229,7 @@ void hostsock_info(int fd, struct hostsock_info *info)
 	struct sim_sock *sock = sock_of(fd);
 
 	*info = (struct hostsock_info){ .fin_acked = sock->fin_acked || sock->reset,
+					.ended = sock->reset,
 					.delivered_ce = sock->delivered_ce };
 }
 
