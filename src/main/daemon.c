@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,8 +32,20 @@ void daemon_signals(sigset_t *set)
 		sigaddset(set, numbers[i]);
 }
 
-/* One that is there may be a running daemon's: it keeps its content until we are ready, and is not
- * removed if we never are. */
+/* Whether the file has the number of a process that lives. */
+static bool is_in_use(int fd)
+{
+	char text[16] = "";
+	long pid;
+
+	if (pread(fd, text, sizeof(text) - 1, 0) <= 0)
+		return false;
+	pid = strtol(text, NULL, 10);
+	return pid > 0 && pid <= INT_MAX && (kill((pid_t)pid, 0) == 0 || errno == EPERM);
+}
+
+/* One that is there may be a running daemon's: then it keeps its content until we are ready. It is
+ * not removed if we never are. */
 static int open_pid_file(struct daemon *daemon, const char *path)
 {
 	int error;
@@ -41,9 +54,12 @@ static int open_pid_file(struct daemon *daemon, const char *path)
 	if (daemon->pid_fd >= 0)
 		return owned_file_note(&daemon->pid_path, path);
 	if (errno == EEXIST)
-		daemon->pid_fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-	if (daemon->pid_fd >= 0)
+		daemon->pid_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (daemon->pid_fd >= 0) {
+		if (!is_in_use(daemon->pid_fd) && ftruncate(daemon->pid_fd, 0))
+			log_debug("Couldn't cut the PID file: %s", strerror(errno));
 		return 0;
+	}
 	error = errno;
 	log_error("Couldn't open PID file %s: %s", path, strerror(error));
 	return -error;

@@ -67,7 +67,7 @@ static int connect_socket(struct shard *shard, struct flow *flow, const struct e
 			count_drop(&shard->counters, DROP_SOCKET);
 		return error;
 	}
-	conn_socket_options(flow->fd, !shard->rt->config->no_peek_off);
+	conn_socket_options(flow->fd, shard->peek_off);
 	error = -bind_outbound(flow->fd, v, dst);
 	if (error)
 		return error;

@@ -305,11 +305,15 @@ static bool own_socket(struct shard *shard, struct flow *flow)
 	return false;
 }
 
-static struct udp_listener *listener_for(const struct flow *flow, const struct dgram_peer *peer)
+static struct udp_listener *listener_for(const struct shard *shard, const struct flow *flow,
+					 const struct dgram_peer *peer)
 {
+	const struct ip_addr *dst = &peer->host.addr;
+
 	if (peer->via || !flow->dgram.port)
 		return peer->via;
-	return udp_port_listener(flow->dgram.port, &peer->host.addr);
+	return udp_port_listener(flow->dgram.port, dst,
+				 &netconf_get(shard->rt)->v[ip_version_of(dst)].addr);
 }
 
 static void send_frame(struct shard *shard, struct flow *flow, struct frame *frame)
@@ -324,7 +328,7 @@ static void send_frame(struct shard *shard, struct flow *flow, struct frame *fra
 	dgram_used(shard, flow);
 	flow->queue = frame->queue;
 	route_to(shard, flow, frame, peer, &route);
-	listener = listener_for(flow, peer);
+	listener = listener_for(shard, flow, peer);
 	if (listener)
 		outbox_add(shard, flow, listener->fd, &listener->df, frame, &route);
 	else if (own_socket(shard, flow))

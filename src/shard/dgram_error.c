@@ -116,6 +116,7 @@ static struct ip_addr offender(struct shard *shard, const struct dgram_meta *met
 static void relay(struct shard *shard, struct flow *flow, const struct msghdr *msg, uint8_t *bytes,
 		  size_t len, const struct dgram_meta *meta, const struct sock_extended_err *err)
 {
+	uint32_t info = err->ee_info;
 	struct dgram_peer *peer;
 	struct endpoint dst;
 	struct ip_addr from;
@@ -127,9 +128,13 @@ static void relay(struct shard *shard, struct flow *flow, const struct msghdr *m
 	peer = find_peer(shard, flow, &dst);
 	if (!peer || !(ip_is_v4(&peer->view.addr) ? is_relayed4 : is_relayed6)(err->ee_type))
 		return;
+	/* The kernel tells the pointer of RFC 792's parameter problem by itself: it is the first
+	 * byte. */
+	if (ip_is_v4(&peer->view.addr) && err->ee_type == ICMP_PARAMETERPROB)
+		info <<= 24;
 	quoted = quote(peer, bytes, len, &quoted_len);
 	from = offender(shard, meta, peer);
-	icmp_send_error(shard, quoted, quoted_len, err->ee_type, err->ee_code, err->ee_info, &from);
+	icmp_send_error(shard, quoted, quoted_len, err->ee_type, err->ee_code, info, &from);
 }
 
 uint32_t dgram_relay_errors(struct shard *shard, int fd, struct flow *flow)

@@ -72,7 +72,7 @@ static int make_socket(const struct runtime *rt, const struct port_map *map, uin
 			!ip_is_unset(&map->addr) || map->v6_only || rt->config->family_off[IP4]);
 	if (rt->config->freebind)
 		set_int(fd, IPPROTO_IP, IP_FREEBIND, 1);
-	conn_socket_options(fd, !rt->config->no_peek_off); /* inherited by what is accepted */
+	conn_socket_options(fd, rt->shards[0]->peek_off); /* inherited by what is accepted */
 	if ((map->ifname[0] && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, map->ifname,
 					  (socklen_t)strlen(map->ifname) + 1)) ||
 	    bind(fd, (struct sockaddr *)&sa, len) || listen(fd, BACKLOG)) {

@@ -5,6 +5,7 @@
  * SO_REUSEADDR or SO_REUSEPORT: a second daemon on the port must fail with EADDRINUSE.
  */
 #include "dgram_internal.h"
+#include "hostsock.h"
 
 #include <errno.h>
 #include <net/if.h>
@@ -67,15 +68,29 @@ struct udp_port *udp_port_find(const struct runtime *rt, uint16_t port)
 	return atomic_load_explicit(&entry->shard, memory_order_acquire) ? entry : NULL;
 }
 
-struct udp_listener *udp_port_listener(struct udp_port *port, const struct ip_addr *dst)
+/* Whether what leaves by its socket goes where it should: the socket is bound to an address or a
+ * device. */
+static bool serves(const struct udp_listener *listener, const struct ip_addr *dst,
+		   const struct ip_addr *own)
+{
+	bool to_loopback = ip_is_loopback(dst);
+
+	if (!listener->versions[ip_version_of(dst)])
+		return false;
+	if (ip_is_loopback(&listener->addr) || strcmp(listener->ifname, "lo") == 0)
+		return to_loopback;
+	if (listener->ifname[0] && to_loopback)
+		return false;
+	return ip_is_unset(&listener->addr) || ip_eq(&listener->addr, own);
+}
+
+struct udp_listener *udp_port_listener(struct udp_port *port, const struct ip_addr *dst,
+				       const struct ip_addr *own)
 {
 	for (struct list *l = port->listeners.next; l != &port->listeners; l = l->next) {
 		struct udp_listener *listener = LIST_ENTRY(l, struct udp_listener, port_link);
-		bool loopback_only =
-			ip_is_loopback(&listener->addr) || strcmp(listener->ifname, "lo") == 0;
 
-		if (listener->versions[ip_version_of(dst)] &&
-		    (!loopback_only || ip_is_loopback(dst)))
+		if (serves(listener, dst, own))
 			return listener;
 	}
 	return NULL;
@@ -462,8 +477,10 @@ void udp_listener_event(struct shard *shard, struct udp_listener *listener)
 			   list_is_empty(&port->flows)
 				   ? NULL
 				   : LIST_ENTRY(port->flows.next, struct flow, dgram.port_link));
-	if (dgram_inbox_receive(shard, fd, NULL, listener) == INBOX_NO_ROOM)
+	if (dgram_inbox_receive(shard, fd, NULL, listener) == INBOX_NO_ROOM) {
+		hostsock_error(fd); /* no mask of events keeps one from being reported */
 		stall(shard, listener);
+	}
 }
 
 bool dgram_resume(struct shard *shard)

@@ -122,11 +122,11 @@ struct shard {
 	struct batch forward[MAX_SHARDS]; /* frames of the present batch whose flows others own */
 	struct log_limit flows_limit, fd_limit, pool_limit, ping_limit;
 	struct counters counters;
-	bool peek_off[IP_VERSIONS]; /* whether the kernel has SO_PEEK_OFF for TCP */
-	uint8_t *discard;	    /* HOSTSOCK_DISCARD_SIZE bytes, never read */
-	uint32_t bulk_period;	    /* flows that send much are counted by periods ... */
-	uint32_t bulk_flows;	    /* ... in the present one ... */
-	uint32_t bulk_before;	    /* ... and in the one before */
+	bool peek_off; /* whether the sockets of TCP flows have SO_PEEK_OFF: all of them or none */
+	uint8_t *discard;     /* HOSTSOCK_DISCARD_SIZE bytes, never read */
+	uint32_t bulk_period; /* flows that send much are counted by periods ... */
+	uint32_t bulk_flows;  /* ... in the present one ... */
+	uint32_t bulk_before; /* ... and in the one before */
 	/* The greater of the two, behind the period's number: relaxed, for other shards; a hint. */
 	_Atomic uint32_t bulk_shown;
 	uint64_t challenge_second; /* of the limit on challenge ACKs */

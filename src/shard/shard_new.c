@@ -73,28 +73,25 @@ static int map_pools(struct shard *shard)
 	return pool_init(&shard->pool, rt->config->pool_bytes / rt->n_shards);
 }
 
-/* Whether the kernel has SO_PEEK_OFF for TCP sockets of a family: 6.9 for IPv4, later for IPv6. It
- * has no such sockets: -1. */
-static int probe_family(int family)
+/* Whether the kernel has SO_PEEK_OFF for TCP sockets of a family: 6.9 for IPv4, later for IPv6.
+ * True if there are no such sockets. */
+static bool family_has_peek_off(int family)
 {
 	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int works;
+	bool works;
 
 	if (fd < 0)
-		return -1;
+		return true;
 	works = hostsock_set_peek(fd, 0) == 0;
 	close(fd);
 	return works;
 }
 
-/* A port that is forwarded for both versions listens with an IPv6 socket: so are those that it
- * accepts, also where the connection is of IPv4. */
-static void probe_peek_off(struct shard *shard)
+/* One answer for all: what a port that is forwarded for both versions accepts is an IPv6 socket,
+ * also for a connection of IPv4. */
+static bool has_peek_off(void)
 {
-	int v4 = probe_family(AF_INET), v6 = probe_family(AF_INET6);
-
-	shard->peek_off[IP4] = v4 > 0 && v6 != 0;
-	shard->peek_off[IP6] = v6 > 0;
+	return family_has_peek_off(AF_INET) && family_has_peek_off(AF_INET6);
 }
 
 static void init_lists(struct shard *shard)
@@ -129,8 +126,7 @@ int shard_new(struct shard **out, struct runtime *rt, unsigned int id, struct tx
 	/* A vhost-user guest chooses the queue by itself. */
 	shard->spreads = rt->config->mode == MODE_NAMESPACE && !rt->n_readers && rt->n_shards > 1;
 	wheel_init(&shard->wheel, shard->now_us);
-	if (!rt->config->no_peek_off)
-		probe_peek_off(shard);
+	shard->peek_off = !rt->config->no_peek_off && has_peek_off();
 	tx->counters = &shard->counters;
 	ret = make_descriptors(shard);
 	ret = ret ? ret : map_pools(shard);

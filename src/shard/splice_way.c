@@ -297,6 +297,8 @@ static int take(struct shard *shard, struct splice_way *way, struct splice_side 
 	}
 	if (n == 0) {
 		way->ended = true;
+		/* Behind a FIN a read hides the reset that followed. */
+		from->broken |= from->hangup && hostsock_error(from->fd) != 0;
 		return 1;
 	}
 	if (n != -EAGAIN)

@@ -292,7 +292,7 @@ static uint32_t seek(struct shard *shard, struct flow *flow, uint32_t seq)
 	struct tcp *tcp = &flow->tcp;
 	uint32_t offset = seq - tcp->sock_seq;
 
-	if (!shard->peek_off[ip_version_of(&flow->key.guest)])
+	if (!shard->peek_off)
 		return offset;
 	if (tcp->peek_seq != seq && hostsock_set_peek(flow->fd, offset) == 0)
 		tcp->peek_seq = seq;

@@ -323,7 +323,7 @@ static bool run_seed(struct world *w, uint64_t seed)
 		       w->config.mtu, sc.ending, sc.lossless ? ", lossless" : "",
 		       w->guest.use_sack ? ", SACK" : "", w->guest.use_ts ? ", timestamps" : "",
 		       (unsigned long long)w->guest.total, (unsigned long long)w->sock.peer_total,
-		       w->move, w->shard->peek_off[0], w->sock.sndbuf, w->sock.rcvbuf);
+		       w->move, w->shard->peek_off, w->sock.sndbuf, w->sock.rcvbuf);
 	if (sc.ending == END_HOSTILE)
 		hostile_run(w);
 	else

@@ -137,7 +137,7 @@ ssize_t hostsock_peek(int fd, const struct iovec *iov, unsigned int n_iov, uint3
 {
 	struct world *w = sim_world;
 	struct sim_sock *sock = sock_of(fd);
-	bool kernel = w->shard->peek_off[w->v6 ? IP6 : IP4];
+	bool kernel = w->shard->peek_off;
 	uint64_t start = sock->consumed + (kernel ? sock->peek_off : 0), from = start + skip;
 	uint64_t met, n, done = 0, want = 0;
 
@@ -175,7 +175,7 @@ int hostsock_set_peek(int fd, uint32_t offset)
 {
 	struct sim_sock *sock = sock_of(fd);
 
-	if (!sim_world->shard->peek_off[sim_world->v6 ? IP6 : IP4])
+	if (!sim_world->shard->peek_off)
 		return -EOPNOTSUPP;
 	sock->peek_off = offset;
 	return 0;

@@ -349,7 +349,7 @@ void world_reset(struct world *w, uint64_t seed, uint64_t now_us, size_t pool_by
 void world_peek_off(struct world *w, bool known)
 {
 	for (unsigned int i = 0; i < 2; i++)
-		w->shards[i]->peek_off[IP4] = w->shards[i]->peek_off[IP6] = known;
+		w->shards[i]->peek_off = known;
 }
 
 static struct flow *new_flow(struct world *w)
