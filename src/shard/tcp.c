@@ -123,10 +123,14 @@ void tcp_abort(struct shard *shard, struct flow *flow, bool tell_guest)
 
 void tcp_guest_gone(struct shard *shard, struct flow *flow)
 {
-	if (tcp_is(&flow->tcp, TCPB_HOST_SHUT))
-		close_flow(shard, flow);
-	else
+	if (!tcp_is(&flow->tcp, TCPB_HOST_SHUT)) {
 		tcp_abort(shard, flow, false);
+		return;
+	}
+	/* With bytes that nobody reads the kernel would reset, and drop what is left to deliver. */
+	while (hostsock_discard(flow->fd, INT32_MAX) > 0)
+		;
+	close_flow(shard, flow);
 }
 
 void tcp_refuse(struct shard *shard, const struct frame *frame)
@@ -298,8 +302,11 @@ static void close_sending(struct shard *shard, struct flow *flow)
 {
 	struct tcp *tcp = &flow->tcp;
 	struct hostsock_info info;
-	bool look = flow->events || (tcp->poll_us && tcp->poll_us <= shard->now_us);
+	bool polled = tcp->poll_us && tcp->poll_us <= shard->now_us;
+	bool look = flow->events || polled;
 
+	if (polled) /* maybe the window's, of before the FIN */
+		tcp->poll_us = 0;
 	if (!tcp_is(tcp, TCPB_HOST_SHUT)) {
 		if (tcp->host_nxt != tcp->rcv_nxt - 1)
 			return;
@@ -385,7 +392,9 @@ static bool run_open(struct shard *shard, struct flow *flow)
 		close_sending(shard, flow);
 	flow->events = 0;
 	release_acked(flow);
-	if (!tcp_is(tcp, TCPB_GUEST_FIN) && tcp_window_update(shard, flow))
+	if (tcp_is(tcp, TCPB_GUEST_FIN))
+		tcp_window_reserve(shard, flow);
+	else if (tcp_window_update(shard, flow))
 		tcp->bits |= TCPB_ACK_NOW;
 	room = tcp_send_data(shard, flow);
 	if (room && tcp_is(tcp, TCPB_ACK_NOW))

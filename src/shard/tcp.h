@@ -66,6 +66,8 @@ enum tcp_bits {
 	TCPB_HOST_RDHUP = 1 << 24, /* the peer's FIN is in the receive buffer: a short peek is
 				      followed by the end */
 	TCPB_NO_LOSS = 1 << 28,	   /* in recovery because of the guest's ECE alone */
+	TCPB_WIDE = 1 << 30,	   /* more was offered than a SYN can say */
+	TCPB_FIN_TOLD = 1 << 29, /* it is acknowledged though it is held: the guest would give up */
 	TCPB_CWR = 1 << 26, /* the next new data tells a guest that knows ECN that we reduced */
 	TCPB_HOST_PRI = 1 << 25,  /* the socket has urgent data that was not met yet */
 	TCPB_TIME_WAIT = 1 << 23, /* after the close, stay for the guest's FIN to be repeated */
@@ -123,6 +125,7 @@ struct tcp {
 	uint32_t rack_end;
 	uint32_t rack_rtt_us;
 	bool rack_valid;
+	bool put_off; /* the time-out was late, once since something was acknowledged */
 	bool reordering_seen;
 	uint8_t reo_steps;   /* reordering window in quarters of min_rtt */
 	uint8_t pto_steps;   /* doublings of the least time to a tail-loss probe */
@@ -153,6 +156,7 @@ struct tcp {
 	uint32_t last_wnd;	/* and the window with it, in bytes */
 	uint32_t guest_fin_seq; /* of a FIN that came ahead of data; valid with fin_ahead */
 	bool fin_ahead;
+	uint8_t fin_repeats; /* of the guest's FIN while it is held */
 	uint32_t rx_urgent;
 	uint32_t reserved;  /* bytes of the pool that rcv_adv promises */
 	uint32_t share;	    /* bytes of it that it may promise; grows with the path to the guest */

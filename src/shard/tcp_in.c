@@ -7,7 +7,8 @@
 #include "tcp_internal.h"
 
 #define PAWS_IDLE_US	      (24ull * 24 * 3600 * 1000000) /* RFC 7323 5.5 */
-#define CHALLENGES_PER_SECOND 100			    /* RFC 5961 7 */
+#define KEEPALIVE_LEAST_S     10 /* of one with a byte of data: sooner that is the last one again */
+#define CHALLENGES_PER_SECOND 100 /* RFC 5961 7 */
 
 typedef void segment_handler(struct shard *shard, struct flow *flow, struct frame *frame,
 			     const struct tcp_header *h);
@@ -173,20 +174,32 @@ static bool is_acceptable(const struct tcp *tcp, uint32_t seq, uint32_t len)
 /*
  * A keep-alive of the guest's: the host's socket does the same, after as long a silence, as what
  * lies on the path may forget a connection that is quiet for longer. With no window offered it was
- * a window probe.
+ * a window probe, and a byte that comes soon is the last one again.
  */
-static void keep_alive(struct shard *shard, struct flow *flow)
+static void keep_alive(struct shard *shard, struct flow *flow, size_t payload_len)
 {
 	struct tcp *tcp = &flow->tcp;
 	uint64_t quiet_s = (shard->now_us + TCP_IDLE_US - tcp->idle_due_us + 500000) / 1000000;
 
-	if (tcp->last_wnd == 0 || tcp->n_runs || flow->fd < 0)
+	if (tcp->last_wnd == 0 || tcp->n_runs || flow->fd < 0 ||
+	    (payload_len && quiet_s < KEEPALIVE_LEAST_S))
 		return;
 	quiet_s = quiet_s < 1 ? 1 : quiet_s;
 	if (tcp->keepalive_s && tcp->keepalive_s <= quiet_s)
 		return;
 	tcp->keepalive_s = (uint16_t)quiet_s; /* no more than TCP_IDLE_US */
 	hostsock_keepalive(flow->fd, tcp->keepalive_s);
+}
+
+/*
+ * The guest's FIN once more, while it is held because the peer has not read all before it. A guest
+ * that hears nothing of its FIN gives up in the end, and its reset would take with it what the peer
+ * has still to read; Windows does after five repetitions. Waiting for the peer goes on without it.
+ */
+static void note_fin_repeat(struct tcp *tcp)
+{
+	if (tcp_is(tcp, TCPB_FIN_HELD) && ++tcp->fin_repeats >= TCP_FIN_REPEATS)
+		tcp->bits |= TCPB_FIN_TOLD;
 }
 
 /* A segment outside the window: old data is acknowledged again, the rest told where we are. */
@@ -197,7 +210,9 @@ static void reject(struct shard *shard, struct flow *flow, struct frame *frame,
 	uint32_t end = h->seq + frame->payload_len;
 
 	if (frame->payload_len <= 1 && h->seq == tcp->rcv_nxt - 1 && !(h->flags & TCP_FIN)) {
-		keep_alive(shard, flow);
+		keep_alive(shard, flow, frame->payload_len);
+		if (frame->payload_len)
+			tcp_note_duplicate(shard, flow, h->seq, end);
 		tcp->bits |= TCPB_WND_UPDATE;
 		tcp->idle_due_us = shard->now_us + TCP_IDLE_US;
 		tcp_want_ack(tcp);
@@ -207,6 +222,8 @@ static void reject(struct shard *shard, struct flow *flow, struct frame *frame,
 	} else if (frame->payload_len || h->flags & TCP_FIN) {
 		if (!SEQ_LE(end, tcp->rcv_nxt))
 			count_drop(&shard->counters, DROP_TCP_SEQUENCE);
+		else
+			note_fin_repeat(tcp);
 		tcp->bits |= TCPB_WND_UPDATE;
 		tcp_want_ack(tcp);
 	} else {

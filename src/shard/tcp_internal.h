@@ -17,7 +17,8 @@
 #define TCP_RTO_MAX_US	 60000000u
 #define TCP_RTO_FIRST_US 1000000u
 #define TCP_PTO_MIN_US                                                                             \
-	40000u /* a busy machine keeps a guest waiting for longer than a wire would */
+	40000u		     /* a busy machine keeps a guest waiting for longer than a wire would */
+#define TCP_FIN_REPEATS	   4 /* of a FIN that is held: then it is acknowledged all the same */
 #define TCP_LATE_US	   20000u  /* no timer is as late unless processors are lacking */
 #define TCP_PTO_STEPS_MAX  3u	   /* its doublings: beyond, the time-out comes first */
 #define TCP_DELAYED_ACK_US 200000u /* what a guest may wait for a second segment: RFC 8985 7.2 */

@@ -53,11 +53,16 @@ static void finish_checksum(uint8_t *tcp, size_t hdr_len, const struct l3 *l3,
 	memcpy(tcp + 16, &field, sizeof(field));
 }
 
+static bool hides_fin(const struct tcp *tcp)
+{
+	return tcp_is(tcp, TCPB_FIN_HELD) && !tcp_is(tcp, TCPB_FIN_TOLD);
+}
+
 /* The acknowledgement that may be given now: a FIN of the guest is kept back until the peer has
  * taken it. */
 static uint32_t ack_now(const struct tcp *tcp)
 {
-	return tcp->rcv_nxt - (tcp_is(tcp, TCPB_FIN_HELD) ? 1 : 0);
+	return tcp->rcv_nxt - (hides_fin(tcp) ? 1 : 0);
 }
 
 /* The window field of a segment that acknowledges ack; rounds up, so that the right edge does not
@@ -538,7 +543,7 @@ bool tcp_send_data(struct shard *shard, struct flow *flow)
 		if (!tcp_send_control(shard, flow, tcp->fin_seq, TCP_FIN | TCP_ACK))
 			return false;
 		tcp->bits |= TCPB_FIN_SENT;
-		if (tcp_is(tcp, TCPB_FIN_HELD)) /* it did not acknowledge the guest's: as if both
+		if (hides_fin(tcp)) /* it did not acknowledge the guest's: as if both
 						   had closed at once */
 			tcp->bits |= TCPB_TIME_WAIT;
 		tcp->snd_nxt = tcp->fin_seq + 1;

@@ -142,6 +142,10 @@ static void runs_acked(struct shard *shard, struct tcp *tcp, const struct tcp_he
 		run_acked(shard, tcp, &part, h, in_time);
 		tcp->runs[0].start = una;
 	}
+	/* Its times have 32 bits, which a long silence exceeds; with nothing on its way there is
+	 * nothing to compare. */
+	if (!tcp->n_runs)
+		tcp->rack_valid = false;
 }
 
 /* RFC 6675 4: marks what a block covers. Returns the bytes that are new in it. */
@@ -366,8 +370,10 @@ void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_h
 	}
 	for (unsigned int i = 0; i < h->options.n_sack && tcp_is(tcp, TCPB_SACK); i++)
 		sacked += runs_sack(shard, tcp, &h->options.sack[i]);
-	if (sacked || acked)
+	if (sacked || acked) {
 		tcp->tlp_due_us = 0;
+		tcp->put_off = false;
+	}
 	if (tcp_is(tcp, TCPB_RECOVERY) && SEQ_GE(tcp->snd_una, tcp->recovery_end))
 		tcp->bits &= ~(uint32_t)(TCPB_RECOVERY | TCPB_RTO_TRIED);
 	if (!tcp_is(tcp, TCPB_SACK) && tcp->n_runs) {
@@ -419,8 +425,9 @@ void tcp_recovery_rto(struct shard *shard, struct flow *flow)
 {
 	struct tcp *tcp = &flow->tcp;
 
-	if (is_late(shard, tcp->rto_due_us)) {
+	if (!tcp->put_off && is_late(shard, tcp->rto_due_us)) {
 		tcp->rto_due_us = shard->now_us + TCP_LATE_US;
+		tcp->put_off = true; /* once: a machine may be short of time for good */
 		return;
 	}
 	tcp->rto_due_us = 0;

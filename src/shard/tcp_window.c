@@ -9,6 +9,7 @@
 
 #define GUEST_QUEUE_FRAMES 700u /* of the 1,000 that a tap device's queue has by default */
 #define GUEST_QUEUE_LEAST  32u	/* frames per flow, however many there are */
+#define SYN_WINDOW_MAX	   65535u
 #define BULK_PERIOD_SHIFT                                                                          \
 	17	     /* 131 ms, of microseconds; an odd number of them, so that 0 is none          \
 		      */
@@ -78,6 +79,8 @@ static void reserve(struct shard *shard, struct tcp *tcp)
 	uint32_t open = SEQ_GT(tcp->rcv_adv, tcp->rcv_nxt) ? tcp->rcv_adv - tcp->rcv_nxt : 0;
 	uint32_t need = open > room ? open - room : 0;
 
+	if (tcp_is(tcp, TCPB_GUEST_FIN)) /* what is queued is in the pool already */
+		need = 0;
 	/* However little it is, a chunk of its own may be what it takes. */
 	need = (need + POOL_DATA - 1) / POOL_DATA * POOL_DATA;
 	shard->pool.reserved += need;
@@ -181,8 +184,20 @@ void tcp_window_init(struct shard *shard, struct flow *flow)
 	tcp->round_seq = tcp->rcv_nxt;
 	tcp->round_us = (uint32_t)shard->now_us;
 	ask_socket(flow);
-	tcp->rcv_adv = tcp->rcv_nxt + window_of(shard, tcp);
+	tcp->rcv_adv = tcp->rcv_nxt + min_u32(window_of(shard, tcp), SYN_WINDOW_MAX);
 	reserve(shard, tcp);
+}
+
+/*
+ * How much may be open for nothing new to be learnt: half of the socket's room. A flow to which no
+ * more was promised than a SYN can say gets more when a quarter of that is used: most never need
+ * it, and what is promised to one is kept from others.
+ */
+static uint32_t enough_open(const struct tcp *tcp)
+{
+	uint32_t enough = tcp->send_room / 2;
+
+	return tcp_is(tcp, TCPB_WIDE) ? enough : min_u32(enough, SYN_WINDOW_MAX / 4 * 3);
 }
 
 bool tcp_window_update(struct shard *shard, struct flow *flow)
@@ -194,7 +209,7 @@ bool tcp_window_update(struct shard *shard, struct flow *flow)
 
 	/* While little of what was offered is used, nothing new is to be learnt. */
 	if (!tcp_is(tcp, TCPB_WND_UPDATE) && tcp->given < tcp->send_room / 4 &&
-	    open > tcp->send_room / 2) {
+	    open > enough_open(tcp)) {
 		reserve(shard, tcp);
 		return false;
 	}
@@ -205,12 +220,18 @@ bool tcp_window_update(struct shard *shard, struct flow *flow)
 	window = window_of(shard, tcp);
 	/* RFC 9293 3.8.6.2.2: no silly windows (a large MSS may be more than there ever is), and no
 	 * edge that goes back. */
-	if (window >= open + min_u32(tcp->mss, (window + backlog(tcp)) / 2))
+	if (window >= open + min_u32(tcp->mss, (window + backlog(tcp)) / 2)) {
 		tcp->rcv_adv = tcp->rcv_nxt + window;
+		tcp->bits |= TCPB_WIDE;
+	}
 	reserve(shard, tcp);
 	if ((int32_t)offered < 0)
 		offered = 0;
 	open = SEQ_GT(tcp->rcv_adv, tcp->rcv_nxt) ? tcp->rcv_adv - tcp->rcv_nxt : 0;
+	/* A socket that refused nothing tells of no room: it is asked. */
+	tcp->poll_us = open < tcp->mss && !backlog(tcp) && !tcp_is(tcp, TCPB_HOST_FULL)
+			       ? shard->now_us + TCP_PERSIST_MIN_US
+			       : 0;
 	return open > offered && open - offered >= min_u32(2u * tcp->mss, open / 2 + 1);
 }
 

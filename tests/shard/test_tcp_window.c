@@ -30,6 +30,12 @@ void hostsock_info(int fd, struct hostsock_info *info)
 	*info = (struct hostsock_info){ 0 };
 }
 
+static void look_again(void)
+{
+	tcp->bits |= TCPB_WND_UPDATE;
+	tcp_window_update(&shard, &flow);
+}
+
 static int make(void **state)
 {
 	(void)state;
@@ -42,11 +48,78 @@ static int make(void **state)
 	tcp->rcv_nxt = tcp->host_nxt = tcp->last_ack = 0xffffff00u;
 	room = 100000;
 	tcp_window_init(&shard, &flow);
+	look_again();
 	return 0;
 }
 
 #define SHARE		 TCP_SHARE_LEAST /* the pool is large enough */
 #define IN_CHUNKS(bytes) (((bytes) + POOL_DATA - 1) / POOL_DATA * POOL_DATA)
+
+static void at_first_it_is_what_a_syn_can_say(void **state)
+{
+	(void)state;
+	tcp_window_release(&shard, &flow);
+	tcp->bits = 0;
+	tcp_window_init(&shard, &flow);
+	assert_int_equal(tcp->rcv_adv - tcp->rcv_nxt, 65535);
+	assert_int_equal(tcp->reserved, 0); /* the socket has as much */
+	tcp->rcv_nxt += 10000;
+	tcp->given = 10000;
+	assert_false(tcp_window_update(&shard, &flow));
+	assert_int_equal(tcp->rcv_adv - tcp->rcv_nxt, 55535);
+	tcp->rcv_nxt += 10000;
+	tcp->host_nxt = tcp->rcv_nxt;
+	tcp->given = 20000;
+	assert_true(tcp_window_update(&shard, &flow));
+	assert_int_equal(tcp->rcv_adv - tcp->rcv_nxt, 100000 + SHARE);
+}
+
+static void flows_that_never_sent_leave_the_pool_to_others(void **state)
+{
+	static struct flow idle[3000];
+
+	(void)state;
+	tcp_window_release(&shard, &flow);
+	shard.pool.n_chunks = 65536; /* of 4 KiB */
+	room = 40000;
+	for (unsigned int i = 0; i < 3000; i++) {
+		idle[i] = (struct flow){ .tcp = { .mss = 1460, .rcv_shift = TCP_WSCALE } };
+		tcp_window_init(&shard, &idle[i]);
+	}
+	look_again();
+	assert_int_equal(tcp->rcv_adv - tcp->rcv_nxt,
+			 100000 + SHARE); /* as it was: none goes back */
+	tcp->rcv_nxt = tcp->host_nxt = tcp->rcv_adv;
+	look_again();
+	assert_int_equal(tcp->rcv_adv - tcp->rcv_nxt, 40000 + SHARE);
+}
+
+/* A socket that never refused a byte tells nobody that it has room again. */
+static void a_window_that_closes_without_a_refusal_is_looked_at_again(void **state)
+{
+	(void)state;
+	tcp_window_release(&shard, &flow);
+	shard.pool.n_chunks = shard.pool.n_used = 1;
+	room = 0;
+	tcp->rcv_nxt = tcp->host_nxt = tcp->rcv_adv;
+	look_again();
+	assert_int_equal(tcp->rcv_adv, tcp->rcv_nxt);
+	assert_true(tcp->poll_us > shard.now_us);
+	room = 50000;
+	look_again();
+	assert_int_equal(tcp->rcv_adv - tcp->rcv_nxt, 50000);
+	assert_int_equal(tcp->poll_us, 0);
+}
+
+static void behind_the_guests_end_nothing_is_reserved(void **state)
+{
+	(void)state;
+	assert_true(tcp->reserved > 0);
+	tcp->bits |= TCPB_GUEST_FIN;
+	tcp_window_reserve(&shard, &flow);
+	assert_int_equal(tcp->reserved, 0);
+	assert_int_equal(shard.pool.reserved, 0);
+}
 
 static void the_window_is_room_and_share(void **state)
 {
@@ -221,6 +294,11 @@ static void the_room_of_a_socket_that_was_full_is_not_offered(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(at_first_it_is_what_a_syn_can_say, make),
+		cmocka_unit_test_setup(flows_that_never_sent_leave_the_pool_to_others, make),
+		cmocka_unit_test_setup(a_window_that_closes_without_a_refusal_is_looked_at_again,
+				       make),
+		cmocka_unit_test_setup(behind_the_guests_end_nothing_is_reserved, make),
 		cmocka_unit_test_setup(the_window_is_room_and_share, make),
 		cmocka_unit_test_setup(what_goes_beyond_the_socket_is_reserved, make),
 		cmocka_unit_test_setup(the_least_promise_is_a_chunk, make),
