@@ -51,7 +51,8 @@ struct netconf_version {
 		dns_match; /* guest to this address, port 53 or 853: dns_target; unset: off */
 	struct ip_addr dns_target;
 	struct ip_addr outbound_addr; /* source to bind to; unset: the kernel's choice */
-	unsigned int ifindex; /* the host's interface: scope of link-local addresses; 0: none */
+	struct ip_addr host_addr; /* the host's own that it then chooses; unset: none is known */
+	unsigned int ifindex;	  /* the host's interface: scope of link-local addresses; 0: none */
 	char outbound_if[IFNAMSIZ]; /* bind to this device; "": not */
 	struct ip_addr our_local;   /* link-local source of what we say to the guest (IPv6) */
 };

@@ -100,6 +100,7 @@ static void build_mappings(struct netconf_version *out, const struct sources *fr
 		out->map_host_loopback = out->gateway;
 	out->map_guest_addr = config->map_guest_addr[v];
 	out->outbound_addr = config->outbound_addr[v];
+	out->host_addr = *first_set(&out->outbound_addr, &from->host->v[v].addr);
 	out->ifindex = from->host->v[v].ifindex;
 	memcpy(out->outbound_if, config->outbound_if[v], sizeof(out->outbound_if));
 }

@@ -313,7 +313,7 @@ static struct udp_listener *listener_for(const struct shard *shard, const struct
 	if (peer->via || !flow->dgram.port)
 		return peer->via;
 	return udp_port_listener(flow->dgram.port, dst,
-				 &netconf_get(shard->rt)->v[ip_version_of(dst)].addr);
+				 &netconf_get(shard->rt)->v[ip_version_of(dst)].host_addr);
 }
 
 static void send_frame(struct shard *shard, struct flow *flow, struct frame *frame)

@@ -240,7 +240,7 @@ struct udp_port *udp_port_find(const struct runtime *rt, uint16_t port);
  */
 bool udp_is_guests_own(const struct shard *shard, const struct endpoint *src, unsigned int scope);
 /* The listener through which a flow may write to a host-side destination, or NULL. own: the address
- * of the interface that it leaves by. */
+ * that the host has towards it. */
 struct udp_listener *udp_port_listener(struct udp_port *port, const struct ip_addr *dst,
 				       const struct ip_addr *own);
 /* The flow for what came to a listener, opened if need be, and its peer. NULL: counted. */

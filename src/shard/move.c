@@ -253,19 +253,28 @@ static void end_leaving(struct shard *shard, const struct flow *flow)
 	spread_done(shard);
 }
 
+/* Whether it went. */
+static bool part(struct shard *shard, struct flow *flow, unsigned int to)
+{
+	if (!may_part(shard, flow, to))
+		return false;
+	tcp_leave(shard, flow); /* before: then it is another's */
+	if (shard_give_flow(shard, flow, to))
+		return true;
+	tcp_join(shard, flow);
+	return false;
+}
+
 void move_answer(struct shard *shard, struct flow *flow, uint32_t hash, unsigned int to)
 {
 	struct batch deny = { .kind = BATCH_DENY, .flow = flow };
 
 	/* The entry may have been freed since, or be another flow. */
-	if (!flow_is_published(shard->rt, flow, hash) || !may_part(shard, flow, to)) {
-		push(shard, to, &deny);
-		if (shard->leaving.to == to)
-			end_leaving(shard, flow);
+	if (flow_is_published(shard->rt, flow, hash) && part(shard, flow, to))
 		return;
-	}
-	tcp_leave(shard, flow);
-	shard_give_flow(shard, flow, to);
+	push(shard, to, &deny);
+	if (shard->leaving.to == to)
+		end_leaving(shard, flow);
 }
 
 void move_denied(struct shard *shard, const struct flow *flow)

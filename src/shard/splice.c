@@ -346,6 +346,7 @@ void splice_run(struct shard *shard, struct flow *flow)
 		int ret =
 			splice_way_run(shard, &splice->way[i], &splice->side[i], &splice->side[!i]);
 
+		pass_end(splice, i); /* a FIN goes before the reset that followed it */
 		/* Nothing more comes from a broken one, or its receiver doesn't read. */
 		if ((ret < 0 && ret != -ENOBUFS) || (ret == 0 && splice->side[i].broken)) {
 			splice_abort(shard, flow);
@@ -353,7 +354,6 @@ void splice_run(struct shard *shard, struct flow *flow)
 		}
 		more |= ret > 0;
 		wait |= ret < 0;
-		pass_end(splice, i);
 	}
 	if (splice->way[0].done && splice->way[1].done) {
 		if (splice->side[0].broken || splice->side[1].broken)

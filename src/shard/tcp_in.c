@@ -198,7 +198,8 @@ static void keep_alive(struct shard *shard, struct flow *flow, size_t payload_le
  */
 static void note_fin_repeat(struct tcp *tcp)
 {
-	if (tcp_is(tcp, TCPB_FIN_HELD) && ++tcp->fin_repeats >= TCP_FIN_REPEATS)
+	if (tcp_is(tcp, TCPB_FIN_HELD) && !tcp_is(tcp, TCPB_FIN_TOLD) &&
+	    ++tcp->fin_repeats >= TCP_FIN_REPEATS)
 		tcp->bits |= TCPB_FIN_TOLD;
 }
 
@@ -209,6 +210,8 @@ static void reject(struct shard *shard, struct flow *flow, struct frame *frame,
 	struct tcp *tcp = &flow->tcp;
 	uint32_t end = h->seq + frame->payload_len;
 
+	if (h->flags & TCP_FIN && end == tcp->rcv_nxt - 1)
+		note_fin_repeat(tcp);
 	if (frame->payload_len <= 1 && h->seq == tcp->rcv_nxt - 1 && !(h->flags & TCP_FIN)) {
 		keep_alive(shard, flow, frame->payload_len);
 		if (frame->payload_len)
@@ -222,8 +225,6 @@ static void reject(struct shard *shard, struct flow *flow, struct frame *frame,
 	} else if (frame->payload_len || h->flags & TCP_FIN) {
 		if (!SEQ_LE(end, tcp->rcv_nxt))
 			count_drop(&shard->counters, DROP_TCP_SEQUENCE);
-		else
-			note_fin_repeat(tcp);
 		tcp->bits |= TCPB_WND_UPDATE;
 		tcp_want_ack(tcp);
 	} else {
@@ -326,7 +327,12 @@ static void take_reset(struct shard *shard, struct flow *flow, const struct tcp_
 {
 	struct tcp *tcp = &flow->tcp;
 
-	if (h->seq == tcp->rcv_nxt || (tcp_is(tcp, TCPB_FIN_HELD) && h->seq == tcp->rcv_nxt - 1))
+	bool exact = h->seq == tcp->rcv_nxt ||
+		     (tcp_is(tcp, TCPB_FIN_HELD) && h->seq == tcp->rcv_nxt - 1);
+
+	if (exact && tcp_is(tcp, TCPB_FIN_TOLD))
+		tcp_guest_gone(shard, flow); /* it was told that the peer gets all of it */
+	else if (exact)
 		tcp_abort(shard, flow, false);
 	else if (is_acceptable(tcp, h->seq, 0))
 		challenge(shard, tcp);

@@ -229,7 +229,8 @@ bool tcp_window_update(struct shard *shard, struct flow *flow)
 		offered = 0;
 	open = SEQ_GT(tcp->rcv_adv, tcp->rcv_nxt) ? tcp->rcv_adv - tcp->rcv_nxt : 0;
 	/* A socket that refused nothing tells of no room: it is asked. */
-	tcp->poll_us = open < tcp->mss && !backlog(tcp) && !tcp_is(tcp, TCPB_HOST_FULL)
+	tcp->poll_us = open < min_u32(tcp->mss, SYN_WINDOW_MAX / 4) && !backlog(tcp) &&
+				       !tcp_is(tcp, TCPB_HOST_FULL)
 			       ? shard->now_us + TCP_PERSIST_MIN_US
 			       : 0;
 	return open > offered && open - offered >= min_u32(2u * tcp->mss, open / 2 + 1);

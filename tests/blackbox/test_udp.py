@@ -64,6 +64,21 @@ def the_guests_port_is_kept_where_it_is_free(case, addr):
     assert sock.recvfrom(10)[1][1] == 45678
 
 
+@rows(("a forwarded port of the host's address is the source of what the guest begins", HOST4, (), PORT),
+      ("so it is if the guest has another address", HOST4, ("-a", "10.0.2.15", "-n", "24", "-g", "10.0.2.1"), PORT),
+      ("a forwarded port of another address is not, as its answers would not come back", "198.18.0.1", (), None))
+def _(case, bound, options, expected):
+    case.net.host.run("ip", "addr", "add", "198.18.0.1/32", "dev", "lo")
+    case.start("-u", "%s/%d" % (bound, PORT), *options)
+    guest = case.guest(ip4="10.0.2.15") if options else case.guest()
+    sock, port = server(case, FAR4)
+    guest.send(guest.udp(FAR4, port, b"ask", sport=PORT))
+    data, where = sock.recvfrom(100)
+    assert data == b"ask" and where[0] == HOST4 and (where[1] == PORT) == (expected == PORT), where
+    sock.sendto(b"answer", where)
+    assert guest.expect(is_udp(PORT), "the answer").data == b"answer"
+
+
 @test
 def a_port_that_is_taken_on_the_host_is_replaced(case):
     guest = case.joined()

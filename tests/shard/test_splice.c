@@ -307,6 +307,28 @@ static void what_follows_the_end_of_a_server_that_is_gone_is_refused(void **stat
 	assert_int_equal(world.shard->flows_in_use, 0);
 }
 
+/* The reset that follows a FIN of one that left something unread. */
+static void an_end_comes_before_the_reset_behind_it(void **state)
+{
+	struct pair p = join();
+	char byte;
+
+	(void)state;
+	assert_int_equal(send(p.server, "greeting", 8, 0), 8);
+	settle();
+	assert_int_equal(send(p.client, "ask", 3, 0), 3);
+	shutdown(p.client, SHUT_WR);
+	close(p.client);
+	settle();
+	expect_text(p.server, "ask");
+	assert_int_equal(recv(p.server, &byte, 1, 0), 0);
+	assert_int_equal(send(p.server, "x", 1, MSG_NOSIGNAL), -1);
+	assert_int_equal(errno, EPIPE);
+	close(p.server);
+	splice_turn(world.shard);
+	assert_int_equal(world.shard->flows_in_use, 0);
+}
+
 /* Nobody reads what fills the connection: it is not waited for. */
 static void a_reset_ends_a_connection_whose_receiver_does_not_read(void **state)
 {
@@ -574,6 +596,7 @@ int main(void)
 		T(what_was_sent_before_a_reset_arrives),
 		T(what_was_sent_before_a_reset_arrives_though_more_cannot_be_written),
 		T(what_follows_the_end_of_a_server_that_is_gone_is_refused),
+		T(an_end_comes_before_the_reset_behind_it),
 		T(a_reset_ends_a_connection_whose_receiver_does_not_read),
 		T(a_refused_connection_is_reset),
 		T(a_slow_reader_stops_the_sender_and_gets_every_byte),
