@@ -34,6 +34,7 @@ struct resolv_conf {
 struct netconf_version {
 	bool on;	     /* this version is used at all */
 	struct ip_addr addr; /* assigned to the guest; unset: no address to assign */
+	bool placeholder;    /* addr is link-local, until the host has one */
 	uint8_t prefix_len;
 	struct ip_addr gateway; /* what the guest uses as router; for IPv6 link-local or the host's
 				   router */

@@ -113,11 +113,20 @@ static bool take_signals(struct control_hook *hook)
 	return !control->ending;
 }
 
+/* In this order: a reader that sees the new count tells of its guest anew, and is heard. */
+static void hear_addresses_anew(struct control *control)
+{
+	for (size_t i = 0; i < sizeof(control->posted) / sizeof(control->posted[0]); i++)
+		atomic_store_explicit(&control->posted[i], 0, memory_order_relaxed);
+	atomic_fetch_add_explicit(&control->rt->addrs_forgotten, 1, memory_order_release);
+}
+
 static void netconf_changed(void *arg, const struct netconf *before, const struct netconf *now)
 {
 	struct control *control = arg;
 
 	role_is_control();
+	hear_addresses_anew(control); /* what the guest was known to use may have been dropped */
 	services_netconf_changed(control->services, before, now, now_us());
 }
 
@@ -130,13 +139,10 @@ static bool take_host_news(struct control_hook *hook)
 	return true;
 }
 
-/* In this order: a reader that sees the new count tells of its guest anew, and is heard. */
 static void forget_addresses(struct control *control) ON_CONTROL
 {
 	network_guest_address(control->network, NULL);
-	for (size_t i = 0; i < sizeof(control->posted) / sizeof(control->posted[0]); i++)
-		atomic_store_explicit(&control->posted[i], 0, memory_order_relaxed);
-	atomic_fetch_add_explicit(&control->rt->addrs_forgotten, 1, memory_order_release);
+	hear_addresses_anew(control);
 }
 
 static void take_guest_event(struct control *control, enum guest_event event) ON_CONTROL

@@ -38,6 +38,15 @@ static void keep_version(struct netns_plan *next, const struct netns_plan *now,
 	}
 }
 
+/* By the address: the interface that was asked for may be down. */
+static bool host_has(const struct ns_follow *follow, unsigned int v)
+{
+	const struct host_net *host = &follow->network->host;
+
+	return host->v[v].ifindex && (!ip_is_unset(&host->v[v].addr) ||
+				      !ip_is_unset(&follow->network->rt->config->addr[v]));
+}
+
 static int make_next(const struct ns_follow *follow, struct netns_plan *next)
 {
 	const struct runtime *rt = follow->network->rt;
@@ -45,10 +54,10 @@ static int make_next(const struct ns_follow *follow, struct netns_plan *next)
 	int error;
 
 	for (unsigned int v = 0; v < IP_VERSIONS; v++)
-		net.v[v].on = net.v[v].on && follow->network->host.v[v].ifindex;
+		net.v[v].on = net.v[v].on && host_has(follow, v);
 	error = netns_plan_make(next, rt->config, &net, &follow->network->host, rt->n_shards);
 	for (unsigned int v = 0; v < IP_VERSIONS && !error; v++) {
-		if (!follow->network->host.v[v].ifindex)
+		if (!host_has(follow, v))
 			keep_version(next, follow->plan, (enum ip_version)v);
 	}
 	return error;

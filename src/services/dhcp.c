@@ -110,7 +110,7 @@ static void fill_options(const struct config *config, const struct netconf *net,
 static void fill_lease(const struct netconf *net, const struct dhcp_query *query,
 		       struct dhcp_reply *reply)
 {
-	uint32_t lease = DHCP_LEASE_S;
+	uint32_t lease = net->v[IP4].placeholder ? DHCP_LEASE_LOCAL_S : DHCP_LEASE_S;
 
 	if (query->lease_s && query->lease_s < lease)
 		lease = query->lease_s < DHCP_LEASE_MIN_S ? DHCP_LEASE_MIN_S : query->lease_s;
@@ -193,6 +193,9 @@ static enum drop answer_request(const struct exchange *x)
 		x->reply->header.ciaddr = x->query->header.ciaddr;
 		return offer(x, DHCP_ACK);
 	}
+	/* While the host has none, no answer is better than one that takes a good address away. */
+	if (x->net->v[IP4].placeholder && !ip_is_any(&x->query->header.ciaddr))
+		return DROP_DHCP;
 	x->reply->type = DHCP_NAK;
 	if (!ip_is_any(&x->query->header.giaddr)) /* for the relay to broadcast it */
 		x->reply->header.flags |= DHCP_FLAG_BROADCAST;

@@ -12,8 +12,9 @@
 #include "taploom/counters.h"
 #include "taploom/netconf.h"
 
-#define DHCP_LEASE_S	 3600
-#define DHCP_LEASE_MIN_S 10 /* what a client may ask for */
+#define DHCP_LEASE_S	   3600
+#define DHCP_LEASE_LOCAL_S 60 /* of an address that is given for want of the host's */
+#define DHCP_LEASE_MIN_S   10 /* what a client may ask for */
 
 /*
  * The address under which the guest knows this server: its gateway. With none (an on-link default

@@ -24,9 +24,10 @@ struct discovery {
 	const struct config *config;
 	struct mnl_socket *events;
 	struct mnl_socket *dumps;
-	uint32_t seq;	      /* of the last request */
-	bool dirty;	      /* host_net is to be read anew */
-	struct host_net host; /* as last read */
+	uint32_t seq;			    /* of the last request */
+	bool dirty;			    /* host_net is to be read anew */
+	struct host_net host;		    /* as last read */
+	unsigned int selected[IP_VERSIONS]; /* the last interfaces that were, also if none is now */
 	_Alignas(struct nlmsghdr) uint8_t buf[BUF_SIZE];
 };
 
@@ -125,6 +126,16 @@ static int dump_all(struct discovery *discovery, struct netlink_state *state)
 	return rc;
 }
 
+static void select_host(struct discovery *discovery, struct netlink_state *state)
+{
+	memcpy(state->before, discovery->selected, sizeof(state->before));
+	netlink_select(state, discovery->config, &discovery->host);
+	for (unsigned int v = 0; v < IP_VERSIONS; v++) {
+		if (discovery->host.v[v].ifindex)
+			discovery->selected[v] = discovery->host.v[v].ifindex;
+	}
+}
+
 /* What still changes after the last attempt makes an event, and so the next dump. */
 static int read_host(struct discovery *discovery)
 {
@@ -136,7 +147,7 @@ static int read_host(struct discovery *discovery)
 		rc = dump_all(discovery, &state);
 	} while (rc == 0 && state.interrupted && ++attempts < MAX_ATTEMPTS);
 	if (rc == 0)
-		netlink_select(&state, discovery->config, &discovery->host);
+		select_host(discovery, &state);
 	netlink_state_clear(&state);
 	return rc;
 }

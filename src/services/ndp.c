@@ -246,19 +246,47 @@ static bool has_search(const struct netconf *net, const struct domain *search)
 	return false;
 }
 
-static void note_old_names(struct ndp_router *router, const struct netconf *before,
-			   const struct netconf *now)
+static void note_old_dns(struct ndp_router *router, const struct netconf_version *before,
+			 const struct netconf_version *now)
 {
-	const struct netconf_version *v6 = &before->v[IP6];
+	struct ip_addr old[2 * MAX_DNS];
+	unsigned int n = 0, kept = 0;
 
-	router->n_old_dns = 0;
-	for (unsigned int i = 0; i < v6->n_dns; i++)
-		if (!has_dns(&now->v[IP6], &v6->dns[i]))
-			router->old_dns[router->n_old_dns++] = v6->dns[i];
-	router->n_old_search = 0;
+	for (unsigned int i = 0; i < router->n_old_dns; i++)
+		old[n++] = router->old_dns[i];
+	for (unsigned int i = 0; i < before->n_dns; i++)
+		old[n++] = before->dns[i];
+	/* From the youngest on, as there may be too many; one that has come back is in both. */
+	while (n-- && kept < MAX_DNS) {
+		bool known = has_dns(now, &old[n]);
+
+		for (unsigned int i = 0; i < kept; i++)
+			known |= ip_eq(&router->old_dns[i], &old[n]);
+		if (!known)
+			router->old_dns[kept++] = old[n];
+	}
+	router->n_old_dns = kept;
+}
+
+static void note_old_search(struct ndp_router *router, const struct netconf *before,
+			    const struct netconf *now)
+{
+	struct domain old[2 * MAX_SEARCH];
+	unsigned int n = 0, kept = 0;
+
+	for (unsigned int i = 0; i < router->n_old_search; i++)
+		old[n++] = router->old_search[i];
 	for (unsigned int i = 0; i < before->n_search; i++)
-		if (!has_search(now, &before->search[i]))
-			router->old_search[router->n_old_search++] = before->search[i];
+		old[n++] = before->search[i];
+	while (n-- && kept < MAX_SEARCH) {
+		bool known = has_search(now, &old[n]);
+
+		for (unsigned int i = 0; i < kept; i++)
+			known |= strcmp(router->old_search[i].name, old[n].name) == 0;
+		if (!known)
+			router->old_search[kept++] = old[n];
+	}
+	router->n_old_search = kept;
 }
 
 void ndp_router_changed(struct ndp_router *router, const struct netconf *before,
@@ -266,7 +294,8 @@ void ndp_router_changed(struct ndp_router *router, const struct netconf *before,
 {
 	if (before) {
 		note_old_prefix(router, &before->v[IP6], &now->v[IP6]);
-		note_old_names(router, before, now);
+		note_old_dns(router, &before->v[IP6], &now->v[IP6]);
+		note_old_search(router, before, now);
 	}
 	router->n_initial = 0;
 	ndp_router_hurry(router, now_us);

@@ -82,6 +82,7 @@ static void build_addresses(struct netconf_version *out, const struct sources *f
 		gateway = first_set(&from->host->v[v].gateway, gateway);
 	} else if (v == IP4) {
 		out->addr = local_addr4;
+		out->placeholder = true;
 	}
 	out->prefix_len = prefix_len_of(from, v, &out->addr);
 	out->gateway = *first_set(&from->config->gateway[v], gateway);

@@ -68,14 +68,18 @@ static const struct netlink_address *link_local_address(const struct netlink_sta
 
 /*
  * With no default route of a version: the interface of the other version's, if it has an address of
- * this one too, or else the first that is up and has one.
+ * this one too; the one that there was, as a link that is joined anew loses its addresses for a
+ * while, and none if that one is down; or else the first that is up and has one.
  */
 static unsigned int routeless_ifindex(const struct netlink_state *state, enum ip_version version)
 {
 	const struct netlink_route *other = best_route(state, version == IP4 ? IP6 : IP4, 0);
+	const struct netlink_link *before = find_link(state, state->before[version]);
 
 	if (other && best_address(state, version, other->ifindex))
 		return other->ifindex;
+	if (before)
+		return before->usable ? before->ifindex : 0;
 	for (size_t i = 0; i < state->n_links; i++)
 		if (state->links[i].usable && best_address(state, version, state->links[i].ifindex))
 			return state->links[i].ifindex;

@@ -87,6 +87,30 @@ static void message_is_answered_as_due(void **state)
 	}
 }
 
+static void a_placeholder_is_short_and_takes_no_address_away(void **state)
+{
+	struct dhcp_query q = query_of(DHCP_DISCOVER);
+	struct dhcp_reply reply;
+	struct netconf net;
+	bool send;
+
+	(void)state;
+	fill_net(&net);
+	net.v[IP4].placeholder = true;
+	dhcp_answer(&no_config, &net, &net.v[IP4].gateway, &q, &reply, &send);
+	assert_true(send);
+	assert_int_equal(reply.lease_s, DHCP_LEASE_LOCAL_S);
+	q = query_of(DHCP_REQUEST);
+	q.header.ciaddr = ip("192.0.2.11");
+	assert_int_equal(dhcp_answer(&no_config, &net, &net.v[IP4].gateway, &q, &reply, &send),
+			 DROP_DHCP);
+	assert_false(send);
+	q.header.ciaddr = net.v[IP4].addr;
+	dhcp_answer(&no_config, &net, &net.v[IP4].gateway, &q, &reply, &send);
+	assert_true(send);
+	assert_int_equal(reply.type, DHCP_ACK);
+}
+
 static struct dhcp_reply answer(const struct config *config, const struct netconf *net,
 				const struct dhcp_query *q)
 {
@@ -309,6 +333,7 @@ int main(void)
 		cmocka_unit_test(an_mtu_of_zero_is_not_announced),
 		cmocka_unit_test(the_server_is_the_gateway_or_a_neighbour),
 		cmocka_unit_test(datagrams_to_other_servers_are_not_for_us),
+		cmocka_unit_test(a_placeholder_is_short_and_takes_no_address_away),
 		cmocka_unit_test(what_is_no_request_of_an_ethernet_client_is_dropped),
 		cmocka_unit_test(replies_go_where_rfc_2131_4_1_says),
 	};

@@ -236,6 +236,32 @@ static void a_prefix_that_comes_back_is_not_deprecated(void **state)
 	assert_int_equal(ra.prefixes[1].prefix.b[5], 1);
 }
 
+static void names_of_two_changes_are_taken_back(void **state)
+{
+	struct ndp_router router = { 0 };
+	struct netconf a, b, c;
+	struct ndp_ra ra;
+
+	(void)state;
+	fill_net(&a);
+	fill_net(&b);
+	b.v[IP6].dns[0] = ip("2001:db8:1::53");
+	b.n_search = 1;
+	c = b;
+	c.v[IP6].addr = ip("2001:db8:1::10");
+	ndp_router_changed(&router, &a, &b, 1);
+	ndp_router_changed(&router, &b, &c, 2);
+	ndp_fill_ra(&router, &no_config, &c, &ra);
+	assert_int_equal(ra.withdrawn.n_dns, 1);
+	assert_true(ip_eq(&ra.withdrawn.dns[0], &a.v[IP6].dns[0]));
+	assert_int_equal(ra.withdrawn.n_search, 1);
+	ndp_router_changed(&router, &c, &a, 3); /* what comes back is not */
+	ndp_fill_ra(&router, &no_config, &a, &ra);
+	assert_int_equal(ra.withdrawn.n_dns, 1);
+	assert_true(ip_eq(&ra.withdrawn.dns[0], &b.v[IP6].dns[0]));
+	assert_int_equal(ra.withdrawn.n_search, 0);
+}
+
 static void many_changes_keep_the_last_four_prefixes(void **state)
 {
 	struct ndp_router router = { 0 };
@@ -284,6 +310,7 @@ int main(void)
 		cmocka_unit_test(switches_and_versions_decide_whether_there_is_a_router),
 		cmocka_unit_test(a_change_takes_back_prefix_resolvers_and_domains),
 		cmocka_unit_test(a_prefix_that_comes_back_is_not_deprecated),
+		cmocka_unit_test(names_of_two_changes_are_taken_back),
 		cmocka_unit_test(many_changes_keep_the_last_four_prefixes),
 		cmocka_unit_test(intervals_are_drawn_between_the_limits),
 	};

@@ -129,16 +129,24 @@ static void put_two_links(struct dump *dump)
 	put_address(dump, 3, "fe80::3", 64, RT_SCOPE_LINK, 0);
 }
 
-static struct host_net select_from(const struct dump *dump, const struct config *config)
+/* before: the interface that was selected for IPv4. */
+static struct host_net select_after(const struct dump *dump, const struct config *config,
+				    unsigned int before)
 {
 	static const struct config plain;
 	struct netlink_state state = { 0 };
 	struct host_net host;
 
 	assert_int_equal(netlink_state_take(&state, dump->bytes, dump->len, SEQ), 1);
+	state.before[IP4] = before;
 	netlink_select(&state, config ? config : &plain, &host);
 	netlink_state_clear(&state);
 	return host;
+}
+
+static struct host_net select_from(const struct dump *dump, const struct config *config)
+{
+	return select_after(dump, config, 0);
 }
 
 static void assert_addr(struct ip_addr actual, const char *expected)
@@ -338,6 +346,26 @@ static void without_routes_the_first_interface_up_is_taken(void **state)
 	host = select_from(&dump, NULL);
 	assert_int_equal(host.v[IP4].ifindex, 2);
 	assert_int_equal(host.v[IP6].ifindex, 2);
+}
+
+/* A wireless link that is joined anew, beside a bridge that always has an address. */
+static void without_routes_the_interface_of_before_stays(void **state)
+{
+	struct dump dump = { .len = 0 };
+	struct host_net host;
+
+	(void)state;
+	put_link(&dump, 2, "docker0", IFF_UP);
+	put_link(&dump, 3, "wlan0", IFF_UP);
+	put_link(&dump, 4, "eth0", 0);
+	put_global(&dump, 2, "172.17.0.1", 16);
+	host = select_after(&dump, NULL, 3);
+	assert_int_equal(host.v[IP4].ifindex, 3);
+	assert_true(ip_is_unset(&host.v[IP4].addr));
+	assert_int_equal(select_after(&dump, NULL, 4).v[IP4].ifindex, 0); /* it is down */
+	assert_int_equal(select_after(&dump, NULL, 9).v[IP4].ifindex, 2); /* it is gone */
+	put_route(&dump, AF_INET, 2, "172.17.0.9", 0);
+	assert_int_equal(select_after(&dump, NULL, 3).v[IP4].ifindex, 2);
 }
 
 static void the_other_versions_route_goes_before_the_first_interface(void **state)
@@ -546,6 +574,7 @@ static const struct CMUnitTest plain_tests[] = {
 	cmocka_unit_test(a_named_interface_that_is_not_there_gives_nothing),
 	cmocka_unit_test(an_outbound_interface_is_of_one_version),
 	cmocka_unit_test(without_routes_the_first_interface_up_is_taken),
+	cmocka_unit_test(without_routes_the_interface_of_before_stays),
 	cmocka_unit_test(the_other_versions_route_goes_before_the_first_interface),
 	cmocka_unit_test(a_loopback_address_is_never_taken),
 	cmocka_unit_test(of_a_point_to_point_link_our_end_is_taken),
