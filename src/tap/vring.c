@@ -45,6 +45,8 @@ int vring_start(struct vring *ring, const struct vring_setup *setup, const struc
 	if (!size_ok(setup->num, setup->packed) || (setup->packed && pos >= setup->num))
 		return -EINVAL;
 	used = used_start(setup, pos);
+	if (!setup->packed)
+		pos = used;
 	*ring = (struct vring){
 		.ops = setup->packed ? &vring_packed_ops : &vring_split_ops,
 		.memory = memory,

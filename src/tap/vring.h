@@ -94,9 +94,11 @@ size_t vring_device_len(uint32_t num, bool packed);
 
 /*
  * Starts a ring at the base that the front-end says (SET_VRING_BASE): the available index, or for a
- * packed ring slot and wrap counter in the low 16 bits. Used elements of a split ring go on where
- * its used index stands, those of a packed ring where the available ones do: front-ends differ in
- * what they say in the high half, and a ring that was stopped has nothing under way. A packed ring
+ * packed ring slot and wrap counter in the low 16 bits. A split ring goes on where its used index
+ * stands, if that is not more than a ring's length before the base: chains go back in order, so
+ * what is not used was not taken, and some front-ends say where the driver stands. Used elements of
+ * a packed ring go on where the available ones do: front-ends differ in what they say in the high
+ * half, and a ring that was stopped has nothing under way. A packed ring
  * that shows where it stands is believed rather than the base (vring_resume.c). -EINVAL for a base
  * outside the ring.
  */

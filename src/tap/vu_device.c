@@ -23,6 +23,8 @@ struct call {
 	size_t reply_len;
 };
 
+/* The control queue is the front-end's, which takes the bit that names it from here all the same:
+ * MQ and GUEST_ANNOUNCE depend on it (virtio 1.2, 5.1.3.1). */
 uint64_t vu_device_features(void)
 {
 	static const uint8_t bits[] = {
@@ -31,9 +33,9 @@ uint64_t vu_device_features(void)
 		VIRTIO_NET_F_HOST_TSO4,	 VIRTIO_NET_F_HOST_TSO6,  VIRTIO_NET_F_HOST_ECN,
 		VIRTIO_NET_F_GUEST_USO4, VIRTIO_NET_F_GUEST_USO6, VIRTIO_NET_F_HOST_USO,
 		VIRTIO_NET_F_MRG_RXBUF,	 VIRTIO_NET_F_STATUS,	  VIRTIO_NET_F_GUEST_ANNOUNCE,
-		VIRTIO_NET_F_MQ,	 VIRTIO_F_ANY_LAYOUT,	  VIRTIO_RING_F_INDIRECT_DESC,
-		VIRTIO_RING_F_EVENT_IDX, VIRTIO_F_VERSION_1,	  VIRTIO_F_RING_PACKED,
-		VIRTIO_F_IN_ORDER,	 VHOST_F_LOG_ALL,
+		VIRTIO_NET_F_MQ,	 VIRTIO_NET_F_CTRL_VQ,	  VIRTIO_F_ANY_LAYOUT,
+		VIRTIO_RING_F_EVENT_IDX, VIRTIO_F_VERSION_1,	  VIRTIO_RING_F_INDIRECT_DESC,
+		VIRTIO_F_RING_PACKED,	 VIRTIO_F_IN_ORDER,	  VHOST_F_LOG_ALL,
 	};
 	uint64_t features = VU_FEATURE(VHOST_USER_F_PROTOCOL_FEATURES);
 
@@ -336,11 +338,11 @@ static int set_mtu(struct call *call)
 	return call->message->u64 >= MTU_MIN && call->message->u64 <= UINT16_MAX ? 0 : -EINVAL;
 }
 
-static void reset_device(struct vu_device *device)
+static void reset_device(struct vu_device *device, void (*reset_ring)(struct vu_queue *queue))
 {
 	vu_rings_hold(device);
 	for (unsigned int i = 0; i < VU_RINGS; i++)
-		vu_ring_reset(&device->queues[i]);
+		reset_ring(&device->queues[i]);
 	device->features = 0;
 	device->memory.logging = false;
 	device->status = 0;
@@ -350,7 +352,7 @@ static void reset_device(struct vu_device *device)
 
 static int do_reset_device(struct call *call)
 {
-	reset_device(call->device);
+	reset_device(call->device, vu_ring_reset);
 	return 0;
 }
 
@@ -447,7 +449,7 @@ int vu_device_init(struct vu_device *device, const struct vu_device_ops *ops)
 void vu_device_destroy(struct vu_device *device)
 {
 	for (unsigned int i = 0; i < VU_RINGS; i++) {
-		vu_ring_reset(&device->queues[i]);
+		vu_ring_forget(&device->queues[i]);
 		vu_queue_destroy(&device->queues[i]);
 	}
 	vu_memory_clear(&device->memory);
@@ -455,7 +457,7 @@ void vu_device_destroy(struct vu_device *device)
 
 void vu_device_disconnect(struct vu_device *device)
 {
-	reset_device(device);
+	reset_device(device, vu_ring_forget);
 	device->protocol_features = 0;
 	vu_memory_clear(&device->memory);
 	device->ops->changed(device);

@@ -97,9 +97,14 @@ void vu_ring_reset(struct vu_queue *queue)
 {
 	vu_ring_stop(queue);
 	vu_close_fd(&queue->call_fd);
-	vu_close_fd(&queue->err_fd);
 	queue->enabled = false;
 	queue->num = 0;
 	queue->base = 0;
 	queue->addr_set = false;
+}
+
+void vu_ring_forget(struct vu_queue *queue)
+{
+	vu_ring_reset(queue);
+	vu_close_fd(&queue->err_fd);
 }

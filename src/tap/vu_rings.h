@@ -28,5 +28,8 @@ void vu_rings_relocate(struct vu_device *device);
 /* Stops a ring; queue->base says where. */
 void vu_ring_stop(struct vu_queue *queue);
 
-/* As after a new connection. */
+/* RESET_DEVICE: as after a new connection, but that the error descriptor stays, which front-ends
+ * send once only. */
 void vu_ring_reset(struct vu_queue *queue);
+/* The connection is gone. */
+void vu_ring_forget(struct vu_queue *queue);

@@ -137,6 +137,12 @@ static bool kick(struct rig *rig, uint32_t index)
 			   eventfd(0, EFD_CLOEXEC));
 }
 
+/* Where the ring says that the chains before are used. */
+static void used(const struct rig *rig, uint16_t index)
+{
+	assert_int_equal(pwrite(rig->mem_fd, &index, sizeof(index), 0x2002), sizeof(index));
+}
+
 static void start(struct rig *rig, uint32_t index)
 {
 	assert_true(state_of(rig, VU_SET_VRING_NUM, index, 64));
@@ -244,6 +250,7 @@ static void base_is_given_and_the_ring_stops(void **state)
 	struct rig *rig = *state;
 
 	memory(rig);
+	used(rig, 17);
 	state_of(rig, VU_SET_VRING_BASE, 5, 17);
 	start(rig, 5);
 	assert_int_equal(
@@ -255,6 +262,22 @@ static void base_is_given_and_the_ring_stops(void **state)
 	assert_int_equal(rig->device.queues[5].kick_fd, -1);
 	assert_true(kick(rig, 5)); /* and it starts again where it was */
 	assert_int_equal(vring_base(&rig->device.queues[5].ring), 17);
+}
+
+/* Front-ends that say where the driver stands: what it has posted by then is still to be used. */
+static void a_split_ring_goes_on_where_its_used_index_stands(void **state)
+{
+	struct rig *rig = *state;
+
+	memory(rig);
+	used(rig, 1000);
+	state_of(rig, VU_SET_VRING_BASE, 4, 1064);
+	start(rig, 4);
+	assert_int_equal(vring_base(&rig->device.queues[4].ring), 1000);
+	used(rig, 1000); /* of a ring that is far from it nothing is believed */
+	state_of(rig, VU_SET_VRING_BASE, 2, 1065);
+	start(rig, 2);
+	assert_int_equal(vring_base(&rig->device.queues[2].ring), 1065);
 }
 
 static void ring_stops_when_its_memory_goes(void **state)
@@ -392,28 +415,13 @@ static void call_of_a_running_ring_is_signalled_at_once(void **state)
 	close(fd);
 }
 
-static void used_elements_go_on_where_they_stand(void **state)
-{
-	struct rig *rig = *state;
-	struct vring *ring = &rig->device.queues[0].ring;
-	uint16_t used = 7;
-
-	memory(rig);
-	assert_int_equal(pwrite(rig->mem_fd, &used, sizeof(used), 0x2002), sizeof(used));
-	assert_true(state_of(rig, VU_SET_VRING_BASE, 0, 10));
-	start(rig, 0);
-	assert_int_equal(ring->avail_pos, 10);
-	assert_int_equal(ring->used_pos, 7);
-}
-
 static void used_index_that_cannot_be_is_not_believed(void **state)
 {
 	struct rig *rig = *state;
 	struct vring *ring = &rig->device.queues[0].ring;
-	uint16_t used = 11;
 
 	memory(rig);
-	assert_int_equal(pwrite(rig->mem_fd, &used, sizeof(used), 0x2002), sizeof(used));
+	used(rig, 11);
 	assert_true(state_of(rig, VU_SET_VRING_BASE, 0, 10));
 	start(rig, 0);
 	assert_int_equal(ring->used_pos, 10);
@@ -453,6 +461,7 @@ static void status_of_zero_stops_rings_at_their_base(void **state)
 	struct rig *rig = *state;
 
 	memory(rig);
+	used(rig, 5);
 	assert_true(state_of(rig, VU_SET_VRING_BASE, 0, 5));
 	start(rig, 0);
 	vu_device_break(&rig->device);
@@ -539,6 +548,7 @@ int main(void)
 		T(order_of_set_up_does_not_matter),
 		T(pair_is_active_when_both_rings_are_enabled),
 		T(base_is_given_and_the_ring_stops),
+		T(a_split_ring_goes_on_where_its_used_index_stands),
 		T(ring_stops_when_its_memory_goes),
 		T(ring_goes_on_when_memory_is_added),
 		T(memory_without_descriptors_is_refused),
@@ -550,7 +560,6 @@ int main(void)
 		T(kick_needs_a_descriptor_or_the_flag),
 		T(ring_without_a_kick_is_polled),
 		T(call_of_a_running_ring_is_signalled_at_once),
-		T(used_elements_go_on_where_they_stand),
 		T(used_index_that_cannot_be_is_not_believed),
 		T(call_may_be_without_a_descriptor),
 		T(reset_forgets_rings_but_keeps_memory),
