@@ -121,12 +121,18 @@ static void hear_addresses_anew(struct control *control)
 	atomic_fetch_add_explicit(&control->rt->addrs_forgotten, 1, memory_order_release);
 }
 
+static bool addresses_differ(const struct netconf *a, const struct netconf *b)
+{
+	return !ip_eq(&a->v[IP4].addr, &b->v[IP4].addr) || !ip_eq(&a->v[IP6].addr, &b->v[IP6].addr);
+}
+
 static void netconf_changed(void *arg, const struct netconf *before, const struct netconf *now)
 {
 	struct control *control = arg;
 
 	role_is_control();
-	hear_addresses_anew(control); /* what the guest was known to use may have been dropped */
+	if (addresses_differ(before, now)) /* it may go back to one that it is known to have used */
+		hear_addresses_anew(control);
 	services_netconf_changed(control->services, before, now, now_us());
 }
 

@@ -44,7 +44,8 @@ static bool host_has(const struct ns_follow *follow, unsigned int v)
 	const struct host_net *host = &follow->network->host;
 
 	return host->v[v].ifindex && (!ip_is_unset(&host->v[v].addr) ||
-				      !ip_is_unset(&follow->network->rt->config->addr[v]));
+				      (!ip_is_unset(&follow->network->rt->config->addr[v]) &&
+				       !ip_is_unset(&host->v[v].gateway)));
 }
 
 static int make_next(const struct ns_follow *follow, struct netns_plan *next)

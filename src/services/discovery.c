@@ -27,7 +27,7 @@ struct discovery {
 	uint32_t seq;			    /* of the last request */
 	bool dirty;			    /* host_net is to be read anew */
 	struct host_net host;		    /* as last read */
-	unsigned int selected[IP_VERSIONS]; /* the last interfaces that were, also if none is now */
+	unsigned int selected[IP_VERSIONS]; /* the last interfaces that a default route gave */
 	_Alignas(struct nlmsghdr) uint8_t buf[BUF_SIZE];
 };
 
@@ -131,7 +131,7 @@ static void select_host(struct discovery *discovery, struct netlink_state *state
 	memcpy(state->before, discovery->selected, sizeof(state->before));
 	netlink_select(state, discovery->config, &discovery->host);
 	for (unsigned int v = 0; v < IP_VERSIONS; v++) {
-		if (discovery->host.v[v].ifindex)
+		if (!ip_is_unset(&discovery->host.v[v].gateway)) /* by a route, no guess */
 			discovery->selected[v] = discovery->host.v[v].ifindex;
 	}
 }

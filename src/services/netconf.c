@@ -161,13 +161,15 @@ static void build_dns(struct netconf_version *out, const struct sources *from, e
 }
 
 /*
- * Keeps what was learnt about the guest. An address that it used because we had assigned it goes
- * with the assignment: the guest will show by its first frame what it uses now.
+ * Keeps what was learnt about the guest: it has the address that it was assigned until it renews,
+ * and shows by a frame what it uses then. In a namespace the address is changed by us.
  */
-static void carry_seen(struct netconf_version *out, const struct netconf_version *before)
+static void carry_seen(struct netconf_version *out, const struct netconf_version *before,
+		       const struct config *config)
 {
 	out->seen_local = before->seen_local;
-	if (ip_eq(&out->addr, &before->addr) || !ip_eq(&before->seen, &before->addr))
+	if (config->mode != MODE_NAMESPACE || ip_eq(&out->addr, &before->addr) ||
+	    !ip_eq(&before->seen, &before->addr))
 		out->seen = before->seen;
 }
 
@@ -199,7 +201,7 @@ void netconf_build(struct netconf *out, const struct config *config, const struc
 			build_dns(version, &from, v);
 		}
 		if (before)
-			carry_seen(version, &before->v[v]);
+			carry_seen(version, &before->v[v], config);
 	}
 	build_names(out, &from);
 	out->mtu = config->mtu;

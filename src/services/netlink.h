@@ -40,7 +40,7 @@ struct netlink_state {
 	struct netlink_route *routes;
 	size_t n_links, n_addresses, n_routes;
 	bool interrupted; /* the host changed during a dump, which may be incomplete */
-	unsigned int before[IP_VERSIONS]; /* interfaces that were last selected; 0: none was */
+	unsigned int before[IP_VERSIONS]; /* interfaces that a default route gave last; 0: none */
 };
 
 /* Frees the lists and zeroes the state. */

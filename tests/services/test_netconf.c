@@ -520,13 +520,24 @@ static void a_seen_address_stays_while_it_is_assigned(void **state)
 	assert_addr(rebuild(s)->v[IP4].seen, "192.0.2.2");
 }
 
-static void a_seen_address_goes_with_its_assignment(void **state)
+static void a_seen_address_of_a_machine_outlives_its_assignment(void **state)
 {
 	struct setting *s = *state;
 
 	build(s);
 	s->net.v[IP4].seen = s->net.v[IP4].addr;
 	s->host.v[IP4].addr = addr("192.0.2.3");
+	assert_addr(rebuild(s)->v[IP4].seen, "192.0.2.2");
+}
+
+static void a_seen_address_of_a_namespace_goes_with_its_assignment(void **state)
+{
+	struct setting *s = *state;
+
+	build(s);
+	s->net.v[IP4].seen = s->net.v[IP4].addr;
+	s->host.v[IP4].addr = addr("192.0.2.3");
+	s->config.mode = MODE_NAMESPACE;
 	assert_addr(rebuild(s)->v[IP4].seen, "");
 }
 
@@ -570,7 +581,8 @@ static const struct CMUnitTest plain_tests[] = {
 	TEST(our_mac_is_locally_administered_unless_given),
 	TEST(addresses_seen_are_carried_over),
 	TEST(a_seen_address_stays_while_it_is_assigned),
-	TEST(a_seen_address_goes_with_its_assignment),
+	TEST(a_seen_address_of_a_machine_outlives_its_assignment),
+	TEST(a_seen_address_of_a_namespace_goes_with_its_assignment),
 };
 
 int main(void)
