@@ -128,6 +128,42 @@ static int watch_fill(struct netns_watch *watch, const struct netns *ns,
 	return watch_process(watch, config->netns_pid);
 }
 
+/* What woke us does not matter, as the state is looked at afterwards; a mount table's news is taken
+ * by poll(). */
+static void drain(struct netns_watch *watch)
+{
+	char room[4096];
+	struct epoll_event event;
+
+	while (epoll_wait(watch->epoll_fd, &event, 1, 0) < 0 && errno == EINTR)
+		;
+	if (watch->fds[WATCH_INOTIFY] >= 0)
+		while (read(watch->fds[WATCH_INOTIFY], room, sizeof(room)) > 0)
+			;
+	if (watch->fds[WATCH_TIMER] >= 0)
+		while (read(watch->fds[WATCH_TIMER], room, sizeof(room)) > 0)
+			;
+}
+
+static bool process_ended(int pid_fd)
+{
+	struct pollfd pfd = { .fd = pid_fd, .events = POLLIN };
+
+	return poll(&pfd, 1, 0) == 1 && pfd.revents != 0;
+}
+
+static bool is_gone(struct netns_watch *watch)
+{
+	struct stat st;
+
+	drain(watch);
+	if (watch->fds[WATCH_PROCESS] >= 0)
+		return process_ended(watch->fds[WATCH_PROCESS]);
+	if (fstatat(watch->dir_fd, watch->name, &st, 0) < 0)
+		return true;
+	return st.st_dev != watch->dev || st.st_ino != watch->ino;
+}
+
 int netns_watch_new(struct netns_watch **out, const struct netns *ns, const struct config *config)
 {
 	struct netns_watch *watch;
@@ -148,7 +184,7 @@ int netns_watch_new(struct netns_watch **out, const struct netns *ns, const stru
 		netns_watch_free(watch);
 		return error;
 	}
-	if (netns_watch_gone(watch)) { /* before the watch began: no event would tell */
+	if (is_gone(watch)) { /* before the watch began: no event would tell */
 		log_error("The network namespace is gone already");
 		netns_watch_free(watch);
 		return -ENOENT;
@@ -176,38 +212,7 @@ int netns_watch_fd(const struct netns_watch *watch)
 	return watch->epoll_fd;
 }
 
-/* What woke us does not matter, as the state is looked at afterwards; a mount table's news is taken
- * by poll(). */
-static void drain(struct netns_watch *watch)
-{
-	char room[4096];
-	struct epoll_event event;
-
-	while (epoll_wait(watch->epoll_fd, &event, 1, 0) < 0 && errno == EINTR)
-		;
-	if (watch->fds[WATCH_INOTIFY] >= 0)
-		while (read(watch->fds[WATCH_INOTIFY], room, sizeof(room)) > 0)
-			;
-	if (watch->fds[WATCH_TIMER] >= 0)
-		while (read(watch->fds[WATCH_TIMER], room, sizeof(room)) > 0)
-			;
-}
-
-static bool process_ended(int pid_fd)
-{
-	struct pollfd pfd = { .fd = pid_fd, .events = POLLIN };
-
-	return poll(&pfd, 1, 0) == 1 && pfd.revents != 0;
-}
-
 bool netns_watch_gone(struct netns_watch *watch)
 {
-	struct stat st;
-
-	drain(watch);
-	if (watch->fds[WATCH_PROCESS] >= 0)
-		return process_ended(watch->fds[WATCH_PROCESS]);
-	if (fstatat(watch->dir_fd, watch->name, &st, 0) < 0)
-		return true;
-	return st.st_dev != watch->dev || st.st_ino != watch->ino;
+	return is_gone(watch);
 }
