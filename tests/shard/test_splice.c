@@ -242,6 +242,14 @@ static size_t fill(int fd)
 	return total;
 }
 
+/* The last socket closes, and the entry of its connection is free again. */
+static void expect_nothing_left(int fd)
+{
+	close(fd);
+	splice_turn(world.shard);
+	assert_int_equal(world.shard->flows_in_use, 0);
+}
+
 /* The server answers and closes with bytes that it did not read: a reset behind the answer. */
 static void answer_and_reset(struct pair p)
 {
@@ -260,9 +268,7 @@ static void expect_answer_and_reset(struct pair p)
 	expect_text(p.client, "answer");
 	assert_int_equal(recv(p.client, &byte, 1, 0), -1);
 	assert_int_equal(errno, ECONNRESET);
-	close(p.client);
-	splice_turn(world.shard);
-	assert_int_equal(world.shard->flows_in_use, 0);
+	expect_nothing_left(p.client);
 	assert_int_equal(world.shard->pool.n_used, 0);
 }
 
@@ -302,9 +308,7 @@ static void what_follows_the_end_of_a_server_that_is_gone_is_refused(void **stat
 	settle();
 	assert_int_equal(send(p.client, "more", 4, MSG_NOSIGNAL), -1);
 	assert_int_equal(errno, EPIPE);
-	close(p.client);
-	splice_turn(world.shard);
-	assert_int_equal(world.shard->flows_in_use, 0);
+	expect_nothing_left(p.client);
 }
 
 /* The reset that follows a FIN of one that left something unread. */
@@ -324,9 +328,7 @@ static void an_end_comes_before_the_reset_behind_it(void **state)
 	assert_int_equal(recv(p.server, &byte, 1, 0), 0);
 	assert_int_equal(send(p.server, "x", 1, MSG_NOSIGNAL), -1);
 	assert_int_equal(errno, EPIPE);
-	close(p.server);
-	splice_turn(world.shard);
-	assert_int_equal(world.shard->flows_in_use, 0);
+	expect_nothing_left(p.server);
 }
 
 /* Nobody reads what fills the connection: it is not waited for. */
@@ -342,9 +344,7 @@ static void a_reset_ends_a_connection_whose_receiver_does_not_read(void **state)
 	settle();
 	send(p.client, "more", 4, 0);
 	settle();
-	close(p.client);
-	splice_turn(world.shard);
-	assert_int_equal(world.shard->flows_in_use, 0);
+	expect_nothing_left(p.client);
 }
 
 static void a_refused_connection_is_reset(void **state)
