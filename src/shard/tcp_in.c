@@ -263,6 +263,7 @@ static bool take_ack(struct shard *shard, struct flow *flow, struct frame *frame
 		     const struct tcp_header *h)
 {
 	struct tcp *tcp = &flow->tcp;
+	bool closed = !tcp->snd_wnd;
 	uint32_t acked = 0;
 
 	if (SEQ_GT(h->ack, tcp->snd_nxt) || SEQ_LT(h->ack, tcp->snd_una - tcp->snd_wnd_max)) {
@@ -285,6 +286,8 @@ static bool take_ack(struct shard *shard, struct flow *flow, struct frame *frame
 		take_window(tcp, h, tcp->snd_shift);
 	if (!tcp->snd_wnd) /* it took its window back over what is under way: alive all the same */
 		tcp->retries = 0;
+	else if (closed && !acked)
+		tcp_recovery_reopened(tcp);
 	tcp_recovery_ack(shard, flow, h, acked);
 	return true;
 }
@@ -330,14 +333,19 @@ static void take_reset(struct shard *shard, struct flow *flow, const struct tcp_
 	bool exact = h->seq == tcp->rcv_nxt ||
 		     (tcp_is(tcp, TCPB_FIN_HELD) && h->seq == tcp->rcv_nxt - 1);
 
-	if (exact && tcp_is(tcp, TCPB_FIN_TOLD))
-		tcp_guest_gone(shard, flow); /* it was told that the peer gets all of it */
-	else if (exact)
+	/* It was told that the peer gets all of it: that is waited for, and told again then. */
+	if (exact && tcp_is(tcp, TCPB_FIN_TOLD) && tcp_is(tcp, TCPB_FIN_HELD))
+		return;
+	if (exact && tcp_is(tcp, TCPB_FIN_TOLD)) {
+		tcp_guest_gone(shard, flow);
+	} else if (exact) {
+		tcp_queue_flush(shard, flow); /* what came before it in this batch */
 		tcp_abort(shard, flow, false);
-	else if (is_acceptable(tcp, h->seq, 0))
+	} else if (is_acceptable(tcp, h->seq, 0)) {
 		challenge(shard, tcp);
-	else
+	} else {
 		count_drop(&shard->counters, DROP_TCP_SEQUENCE);
+	}
 }
 
 /* A segment that the timestamps show to be old. */
@@ -353,15 +361,18 @@ static void reject_paws(struct shard *shard, struct flow *flow, const struct fra
 
 /*
  * A segment outside the window. A full window must not keep its owner from learning what the guest
- * has received (RFC 9293 3.10.7.4); the guest may have gone one byte beyond it with a probe.
+ * has received (RFC 9293 3.10.7.4); the guest may have gone one byte beyond it with a probe, and
+ * lives (3.8.6.1).
  */
 static void reject_sequence(struct shard *shard, struct flow *flow, struct frame *frame,
 			    const struct tcp_header *h)
 {
-	const struct tcp *tcp = &flow->tcp;
+	struct tcp *tcp = &flow->tcp;
 	bool near = SEQ_LE(h->seq, tcp->rcv_adv + 1) && SEQ_GE(h->seq, tcp->rcv_nxt - 1);
 
 	reject(shard, flow, frame, h);
+	if (near)
+		tcp->idle_due_us = shard->now_us + TCP_IDLE_US;
 	if (h->flags & TCP_ACK && near)
 		take_ack(shard, flow, frame, h);
 }
@@ -438,21 +449,30 @@ static uint32_t handshake_rtt(const struct shard *shard, const struct tcp *tcp,
 	return age + 1;
 }
 
+/* The guest has sent a SYN of its own, as ours was on its way to it, and answers ours: RFC 9293,
+ * figure 8. */
+static bool is_open_from_both(const struct tcp *tcp, const struct tcp_header *h)
+{
+	return (h->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK) && h->seq == tcp->irs &&
+	       h->ack == tcp->iss + 1;
+}
+
 static void in_syn_rcvd(struct shard *shard, struct flow *flow, struct frame *frame,
 			const struct tcp_header *h)
 {
 	struct tcp *tcp = &flow->tcp;
+	bool both = is_open_from_both(tcp, h);
 	uint32_t rtt;
 
 	if (h->flags & TCP_RST) {
 		take_reset(shard, flow, h);
 		return;
 	}
-	if (h->flags & TCP_SYN && h->seq == tcp->irs) {
+	if (h->flags & TCP_SYN && h->seq == tcp->irs && !both) {
 		tcp_send_control(shard, flow, tcp->iss, TCP_SYN | TCP_ACK);
 		return;
 	}
-	if (h->flags & TCP_SYN) {
+	if (h->flags & TCP_SYN && !both) {
 		challenge(shard, tcp);
 		return;
 	}
@@ -462,14 +482,22 @@ static void in_syn_rcvd(struct shard *shard, struct flow *flow, struct frame *fr
 		tcp_send_control(shard, flow, h->ack, TCP_RST);
 		return;
 	}
+	if (!both &&
+	    !is_acceptable(tcp, h->seq, frame->payload_len + (h->flags & TCP_FIN ? 1 : 0))) {
+		challenge(shard, tcp);
+		return;
+	}
 	if (lacks_timestamp(shard, tcp, h) || fails_paws(shard, tcp, h))
 		return;
 	rtt = handshake_rtt(shard, tcp, h);
 	if (rtt)
 		tcp_rtt_sample(tcp, rtt);
 	open_flow(shard, flow);
-	take_window(tcp, h, tcp->snd_shift);
-	in_open(shard, flow, frame, h);
+	take_window(tcp, h, both ? 0 : tcp->snd_shift);
+	if (both)
+		tcp_want_ack(tcp);
+	else
+		in_open(shard, flow, frame, h);
 }
 
 static void in_time_wait(struct shard *shard, struct flow *flow, struct frame *frame,

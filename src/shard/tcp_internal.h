@@ -128,6 +128,9 @@ unsigned int runs_split_at(struct tcp *tcp, uint32_t seq);
 /* Takes an acknowledgement: cumulative, and SACK blocks. */
 void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_header *h,
 		      uint32_t acked);
+/* The guest has opened its window over what is in flight: times that grew while it was closed say
+ * nothing of the path. */
+void tcp_recovery_reopened(struct tcp *tcp);
 /* The guest said that segments of ours met congestion: reduces, once a window (RFC 3168 6.1.2). */
 void tcp_recovery_ecn(struct tcp *tcp);
 /* A hop takes packets of this size only: what is in flight goes again in shorter segments. */

@@ -206,6 +206,21 @@ static void enter_recovery(struct tcp *tcp)
 	tcp->cwnd = tcp->ssthresh = max_u32(flight / 10 * 7, 16u * tcp->mss);
 }
 
+/* A further time-out: the first repetition of all, and what was before the first loss, remain what
+ * an acknowledgement is judged by. */
+static void enter_recovery_anew(struct tcp *tcp)
+{
+	bool again = tcp_is(tcp, TCPB_RECOVERY);
+	uint32_t first = tcp->retrans_ts, prior = tcp->prior_ssthresh;
+
+	tcp->bits &= ~(uint32_t)TCPB_RECOVERY;
+	enter_recovery(tcp);
+	if (again) {
+		tcp->retrans_ts = first;
+		tcp->prior_ssthresh = prior;
+	}
+}
+
 /* RFC 8985 6.2 step 5. Returns the microseconds after which to look again, 0: nothing waits. */
 static uint32_t detect_loss(struct shard *shard, struct tcp *tcp)
 {
@@ -334,10 +349,14 @@ static void note_needless_probe(struct shard *shard, struct tcp *tcp, const stru
  * RFC 6582: without SACK three duplicates say that the first segment is lost; in recovery from a
  * loss a partial ACK does.
  */
-static void recover_without_sack(struct tcp *tcp, uint32_t acked)
+static void recover_without_sack(const struct shard *shard, struct tcp *tcp, uint32_t acked)
 {
 	struct tcp_run *first = &tcp->runs[0];
 
+	/* After a time-out all is lost already, or was repeated a moment ago. */
+	if (tcp_is(tcp, TCPB_RTO_TRIED) &&
+	    (uint32_t)shard->now_us - first->sent_us < 2 * max_u32(tcp->srtt_us, 1000))
+		return;
 	if (acked ? !tcp_is(tcp, TCPB_RECOVERY) || tcp_is(tcp, TCPB_NO_LOSS) : tcp->dup_acks != 3)
 		return;
 	enter_recovery(tcp);
@@ -377,11 +396,17 @@ void tcp_recovery_ack(struct shard *shard, struct flow *flow, const struct tcp_h
 	if (tcp_is(tcp, TCPB_RECOVERY) && SEQ_GE(tcp->snd_una, tcp->recovery_end))
 		tcp->bits &= ~(uint32_t)(TCPB_RECOVERY | TCPB_RTO_TRIED);
 	if (!tcp_is(tcp, TCPB_SACK) && tcp->n_runs) {
-		recover_without_sack(tcp, acked);
+		recover_without_sack(shard, tcp, acked);
 		return;
 	}
 	if (sacked || acked || tcp_is(tcp, TCPB_RECOVERY))
 		tcp_recovery_reorder(shard, flow);
+}
+
+void tcp_recovery_reopened(struct tcp *tcp)
+{
+	tcp->rto_us = rto_of(tcp);
+	tcp->rto_due_us = 0;
 }
 
 void tcp_recovery_ecn(struct tcp *tcp)
@@ -400,7 +425,7 @@ void tcp_recovery_shorter(struct shard *shard, struct flow *flow, uint32_t mtu)
 	uint32_t mss = max_u32(mtu, headers + TCP_MSS_LEAST) - headers -
 		       (tcp_is(tcp, TCPB_TS) ? TCP_TS_LEN : 0);
 
-	if (mss >= tcp->mss)
+	if (tcp->state != TCPS_OPEN || mss >= tcp->mss)
 		return;
 	tcp->mss = (uint16_t)mss;
 	for (unsigned int i = 0; i < tcp->n_runs; i++) {
@@ -438,8 +463,7 @@ void tcp_recovery_rto(struct shard *shard, struct flow *flow)
 		tcp->bits |= TCPB_ABORT;
 		return;
 	}
-	tcp->bits &= ~(uint32_t)TCPB_RECOVERY;
-	enter_recovery(tcp);
+	enter_recovery_anew(tcp);
 	tcp->bits |= TCPB_RTO_TRIED;
 	tcp->cwnd = 2u * tcp->mss;
 	/* RFC 6675 5.1: what was SACKed may have been dropped again; it is kept as such the first

@@ -160,7 +160,7 @@ static void read_sack(struct script *sc, struct segment *s, uint32_t base)
 }
 
 /* guest FLAGS [seq N] [len N] [ack N] [win N] [mss N] [wscale N] [sackok] [ts V E|nots] [sack A-B]
- * [urg N] [junk] */
+ * [urg N] [junk] [more] */
 static void do_guest(struct script *sc)
 {
 	struct world *w = sc->w;
@@ -215,6 +215,8 @@ static void do_guest(struct script *sc)
 			s.tos = 2;
 		} else if (accept_word(sc, "junk")) {
 			s.junk = true;
+		} else if (accept_word(sc, "more")) {
+			s.more = true;
 		} else {
 			fail(sc, "unknown word '%s'", sc->word[sc->at]);
 		}
@@ -226,7 +228,8 @@ static void do_guest(struct script *sc)
 	if (s.flags & TCP_SYN && s.has_ts)
 		sc->ts = true;
 	world_segment(w, &s);
-	settle(sc);
+	if (!s.more)
+		settle(sc);
 }
 
 static void check_field(struct script *sc, const char *name, uint32_t is, uint32_t should)

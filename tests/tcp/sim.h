@@ -51,6 +51,7 @@ struct segment {
 	uint64_t off; /* stream offset of the payload */
 	bool has_mss, has_wscale, sack_ok, has_ts;
 	bool junk; /* the payload is not the pattern: it must never reach the stream */
+	bool more; /* the next one is in the same batch */
 	uint16_t mss;
 	uint8_t wscale;
 	uint32_t ts_val, ts_ecr;

@@ -592,7 +592,8 @@ void world_segment(struct world *w, const struct segment *s)
 	struct sim_batch *batch = batch_get();
 
 	batch_append(w, batch, s);
-	batch_run(w, batch);
+	if (!s->more)
+		batch_run(w, batch);
 }
 
 static void run_batches(struct world *w)
