@@ -142,16 +142,17 @@ void threads_stop(struct threads *threads)
 		shard_stop(rt->shards[i]);
 	for (unsigned int i = 0; i < threads->n_started; i++)
 		pthread_join(threads->shards[i], NULL);
+	/* A connection that waited for one that ends here may ask the namespace's thread for a
+	 * socket yet. And before any memory goes: an entry may be in the table of another shard
+	 * than the one in whose memory it is. */
+	if (threads->n_started)
+		shards_reset_flows(rt);
 }
 
 void threads_free(struct threads *threads)
 {
 	struct runtime *rt = threads->rt;
 
-	/* Before any memory goes: an entry may be in the table of another shard than the one in
-	 * whose memory it is. */
-	if (threads->n_started)
-		shards_reset_flows(rt);
 	/* Entries on their way back through call_rcu land in the shards' memory first. */
 	rcu_barrier();
 	for (unsigned int i = 0; i < rt->n_shards; i++) {

@@ -421,13 +421,19 @@ static void refuse_one(struct shard *shard, int listen_fd)
 
 void listener_accept(struct shard *shard, struct listener *listener)
 {
-	int listen_fd = listener->fd;
-
-	for (unsigned int i = 0; i < ACCEPT_MAX && listen_fd >= 0; i++) {
+	for (unsigned int i = 0; i < ACCEPT_MAX; i++) {
 		struct sockaddr_storage sa = { 0 };
 		struct ticket ticket = { 0 };
-		int fd = accept_one(shard, listener, listen_fd, &sa, &ticket);
+		int listen_fd = listener->fd, fd;
 
+		if (listen_fd < 0)
+			return;
+		fd = accept_one(shard, listener, listen_fd, &sa, &ticket);
+		/* Closed meanwhile, and the number may be another listener's by now. */
+		if (fd >= 0 && listener->fd != listen_fd) {
+			refuse(shard, fd);
+			return;
+		}
 		if (fd < 0) {
 			if (errno == EMFILE || errno == ENFILE)
 				refuse_one(shard, listen_fd);

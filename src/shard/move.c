@@ -36,10 +36,11 @@ static void push(struct shard *shard, unsigned int to, const struct batch *batch
 	shard_wake(other, &shard->counters);
 }
 
-/* Whether there is room for what may wait. */
+/* Whether there is room for what may wait, and for one entry before it: frames that were forwarded,
+ * or a connection that is let go. */
 static bool ring_has_time(const struct shard *shard, unsigned int to)
 {
-	return ring_used(shard_ring(shard->rt->shards[to], shard->rt->n_readers + shard->id)) <
+	return ring_used(shard_ring(shard->rt->shards[to], shard->rt->n_readers + shard->id)) + 1 <
 	       RING_SIZE / 2;
 }
 
@@ -227,6 +228,8 @@ void move_take(struct shard *shard, struct flow *flow)
 		listener_begin(shard, flow);
 	else
 		adopt(shard, flow);
+	if (wanted && wanted->here)
+		return; /* what was drawn has ended, and this is another in its entry */
 	if (wanted && wanted->offered)
 		draw(shard, flow, wanted);
 	else

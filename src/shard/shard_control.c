@@ -10,12 +10,20 @@
 #include <errno.h>
 #include <sys/epoll.h>
 
+/* A shard that is busy lets go of its lock for a moment only, unless somebody knocks. */
+static void lock_inside(struct shard *shard)
+{
+	atomic_fetch_add_explicit(&shard->knocking, 1, memory_order_relaxed);
+	pthread_mutex_lock(&shard->inside);
+	atomic_fetch_sub_explicit(&shard->knocking, 1, memory_order_relaxed);
+}
+
 int shard_add_source(struct shard *shard, struct shard_source *source)
 {
 	struct epoll_event ev = { .events = EPOLLIN };
 	int ret = -ENOSPC;
 
-	pthread_mutex_lock(&shard->inside);
+	lock_inside(shard);
 	for (unsigned int i = 0; i < 2 * MAX_QUEUES; i++) {
 		struct source_slot *slot = &shard->sources[i];
 
@@ -32,9 +40,7 @@ int shard_add_source(struct shard *shard, struct shard_source *source)
 
 void shard_remove_source(struct shard *shard, struct shard_source *source)
 {
-	atomic_fetch_add_explicit(&shard->knocking, 1, memory_order_relaxed);
-	pthread_mutex_lock(&shard->inside);
-	atomic_fetch_sub_explicit(&shard->knocking, 1, memory_order_relaxed);
+	lock_inside(shard);
 	for (unsigned int i = 0; i < 2 * MAX_QUEUES; i++) {
 		struct source_slot *slot = &shard->sources[i];
 

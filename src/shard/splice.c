@@ -323,7 +323,7 @@ static bool balance(struct shard *shard, struct flow *flow)
 	struct splice *splice = &flow->splice;
 	unsigned int to;
 
-	if (splice->runs++ != HEAVY_RUNS)
+	if (splice->runs > HEAVY_RUNS || splice->runs++ < HEAVY_RUNS)
 		return false;
 	if (!splice_way_is_empty(&splice->way[0]) || !splice_way_is_empty(&splice->way[1])) {
 		splice->runs--; /* at the next run */

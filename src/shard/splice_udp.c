@@ -273,6 +273,10 @@ static void hold(struct shard *shard, struct splice_udp *splice, const struct io
 		count_drop(&shard->counters, DROP_SOCKET);
 		return;
 	}
+	if (pool_unpromised(&shard->pool) / 16 < len + POOL_DATA) { /* as splice_way.c does */
+		count_drop(&shard->counters, DROP_POOL_EMPTY);
+		return;
+	}
 	splice->held_segment = segment;
 	do { /* at least one: an empty datagram is one as well */
 		struct chunk *chunk = pool_take(&shard->pool);

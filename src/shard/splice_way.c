@@ -189,8 +189,12 @@ static ssize_t read_chunks(struct shard *shard, struct splice_way *way, int fd, 
 	struct chunk *chunks[CHUNKS_MAX];
 	struct iovec iov[CHUNKS_MAX];
 	struct msghdr msg = { .msg_iov = iov };
+	uint64_t most = pool_unpromised(&shard->pool) / 16 / POOL_DATA;
 	ssize_t n;
 
+	/* What windows promise is not for who holds it as long as a receiver doesn't read. */
+	if (wanted > most)
+		wanted = (unsigned int)most;
 	while (n_chunks < wanted && (chunks[n_chunks] = pool_take(&shard->pool))) {
 		iov[n_chunks] = (struct iovec){ chunks[n_chunks]->data, POOL_DATA };
 		n_chunks++;
