@@ -26,6 +26,6 @@ static inline void known_addrs_note(struct runtime *rt, struct known_addrs *know
 		*known = (struct known_addrs){ .forgotten = forgotten };
 	if (ip_eq(slot, src) || ip_is_any(src))
 		return;
-	*slot = *src;
-	control_guest_address(rt->control, src);
+	if (control_guest_address(rt->control, src))
+		*slot = *src;
 }

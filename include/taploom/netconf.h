@@ -13,6 +13,7 @@
 struct host_net {
 	struct {
 		unsigned int ifindex; /* 0: no usable interface */
+		bool routed;	      /* by a default route, no guess */
 		char ifname[IFNAMSIZ];
 		struct ip_addr addr; /* unset: none */
 		uint8_t prefix_len;

@@ -87,8 +87,8 @@ struct runtime {
 enum drop control_post_frame(struct control *control, const struct frame *frame);
 
 /* Tells the control thread of an address that the guest uses. Any thread; cheap if nothing is new.
- */
-void control_guest_address(struct control *control, const struct ip_addr *addr);
+ * False if it did not get there, as there is too much such news: to be told again. */
+bool control_guest_address(struct control *control, const struct ip_addr *addr);
 
 /* Called within a read-side section (a registered QSBR thread that is online). */
 static inline const struct netconf *netconf_get(const struct runtime *rt)

@@ -26,9 +26,9 @@ void services_free(struct services *services);
 void services_frame(struct services *services, const struct netconf *net, const struct frame *frame,
 		    uint64_t now_us) ON_CONTROL;
 
-/* The address that a frame of kind FRAME_CONTROL shows its sender to use, where it is no IP
- * packet's source: ARP's. False: none. */
-bool services_shown_address(const struct frame *frame, struct ip_addr *out);
+/* The address that the last frame showed its sender to use, where it was no IP packet's source:
+ * that of ARP, of a DHCPACK, of duplicate address detection. False: none. */
+bool services_shown_address(const struct services *services, struct ip_addr *out) ON_CONTROL;
 
 /* Does what is due (periodic RA) and returns the next deadline in the same clock, UINT64_MAX for
  * none. */

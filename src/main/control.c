@@ -62,12 +62,16 @@ static bool posted_lately(struct control *control, const struct ip_addr *addr)
 	return false;
 }
 
-void control_guest_address(struct control *control, const struct ip_addr *addr)
+static bool is_seen(const struct netconf_version *v, const struct ip_addr *addr)
 {
-	const struct netconf_version *v = &netconf_get(control->rt)->v[ip_version_of(addr)];
+	return ip_eq(addr, &v->seen) || ip_eq(addr, &v->seen_local);
+}
 
-	if (!ip_eq(addr, &v->seen) && !ip_eq(addr, &v->seen_local) && !posted_lately(control, addr))
-		inbox_post_address(&control->inbox, addr);
+bool control_guest_address(struct control *control, const struct ip_addr *addr)
+{
+	if (is_seen(&netconf_get(control->rt)->v[ip_version_of(addr)], addr))
+		return true;
+	return !posted_lately(control, addr) && inbox_post_address(&control->inbox, addr);
 }
 
 void control_guest_event(struct control *control, enum guest_event event)
@@ -166,23 +170,31 @@ static void take_guest_event(struct control *control, enum guest_event event) ON
 		control->ending = true;
 }
 
-/* A guest that has only announced itself by ARP so far is found for what comes to a forwarded port,
- * too. */
-static void learn_address(struct control *control, const struct frame *frame) ON_CONTROL
+/* What it used before may be what it goes on to use: readers tell of that as if it were new. */
+static void note_address(struct control *control, const struct ip_addr *addr) ON_CONTROL
 {
+	if (network_guest_address(control->network, addr))
+		atomic_fetch_add_explicit(&control->rt->addrs_forgotten, 1, memory_order_release);
+}
+
+/* A guest that has only announced itself so far is found for what comes to a forwarded port, too.
+ */
+static void learn_address(struct control *control) ON_CONTROL
+{
+	const struct netconf *net = control->rt->netconf_rcu;
 	struct ip_addr addr;
 
-	if (!services_shown_address(frame, &addr) ||
-	    ip_eq(&addr, &control->rt->netconf_rcu->v[IP4].seen) || posted_lately(control, &addr))
+	if (!services_shown_address(control->services, &addr) ||
+	    is_seen(&net->v[ip_version_of(&addr)], &addr) || posted_lately(control, &addr))
 		return;
 	tx_flush(control->tx); /* it may hold a queue's lock, and a grace period is waited for */
-	network_guest_address(control->network, &addr);
+	note_address(control, &addr);
 }
 
 static void take_frame(struct control *control, const struct frame *frame) ON_CONTROL
 {
-	learn_address(control, frame);
 	services_frame(control->services, control->rt->netconf_rcu, frame, now_us());
+	learn_address(control);
 }
 
 static bool take_inbox(struct control_hook *hook)
@@ -199,7 +211,7 @@ static bool take_inbox(struct control_hook *hook)
 	while (inbox_take_event(&control->inbox, &event))
 		take_guest_event(control, event);
 	while (inbox_take_address(&control->inbox, &addr))
-		network_guest_address(control->network, &addr);
+		note_address(control, &addr);
 	for (unsigned int i = 0; i < INBOX_FRAMES && inbox_take_frame(&control->inbox, &slot); i++)
 		take_frame(control, &slot.frame);
 	inbox_take_tx(&control->inbox);

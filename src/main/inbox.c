@@ -50,7 +50,7 @@ enum drop inbox_post_frame(struct inbox *inbox, const struct frame *frame)
 	return DROP_NONE;
 }
 
-void inbox_post_address(struct inbox *inbox, const struct ip_addr *addr)
+bool inbox_post_address(struct inbox *inbox, const struct ip_addr *addr)
 {
 	bool added = false;
 
@@ -62,11 +62,14 @@ void inbox_post_address(struct inbox *inbox, const struct ip_addr *addr)
 	pthread_mutex_unlock(&inbox->lock);
 	if (added)
 		post(inbox);
+	return added;
 }
 
 void inbox_post_event(struct inbox *inbox, enum guest_event event)
 {
 	pthread_mutex_lock(&inbox->lock);
+	if (event == GUEST_GONE) /* what is still here was its own */
+		inbox->n_addrs = inbox->n_frames = 0;
 	if (inbox->n_events == INBOX_EVENTS) /* a guest that comes and goes: the last word counts */
 		inbox->n_events--;
 	inbox->events[inbox->n_events++] = event;

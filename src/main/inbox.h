@@ -40,7 +40,8 @@ void inbox_free(struct inbox *inbox);
 
 /* Any thread. */
 enum drop inbox_post_frame(struct inbox *inbox, const struct frame *frame);
-void inbox_post_address(struct inbox *inbox, const struct ip_addr *addr);
+/* False: there was no room. */
+bool inbox_post_address(struct inbox *inbox, const struct ip_addr *addr);
 void inbox_post_event(struct inbox *inbox, enum guest_event event);
 void inbox_post_tx(struct inbox *inbox);
 

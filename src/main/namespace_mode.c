@@ -13,7 +13,7 @@
 
 #define PORTS 65536u
 
-static int make_tap(struct namespace_mode *mode, const struct network *network)
+static int make_tap(struct namespace_mode *mode, struct network *network)
 {
 	struct runtime *rt = mode->rt;
 	struct netns_plan *plan = calloc(1, sizeof(*plan));
@@ -33,7 +33,7 @@ static int make_tap(struct namespace_mode *mode, const struct network *network)
 	return 0;
 }
 
-int namespace_open(struct namespace_mode *mode, struct runtime *rt, const struct network *network)
+int namespace_open(struct namespace_mode *mode, struct runtime *rt, struct network *network)
 {
 	struct netns_user user = { 0 };
 	int changes = privileges_user(rt->config->runas, &user.uid, &user.gid), error;

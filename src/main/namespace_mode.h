@@ -19,7 +19,7 @@ struct namespace_mode {
 	struct runtime *rt;
 	struct netns ns;
 	struct tap_device tap;
-	const struct network *network;
+	struct network *network;
 	struct netns_plan *plan; /* what was set up at start; NULL once it is follow's */
 	struct ns_follow *follow;
 	struct netns_watch *watch;
@@ -36,7 +36,7 @@ struct namespace_mode {
  * Opens or makes the namespace and the device in it, with the first user's rights. The network is
  * known. 0 or -errno, logged.
  */
-int namespace_open(struct namespace_mode *mode, struct runtime *rt, const struct network *network);
+int namespace_open(struct namespace_mode *mode, struct runtime *rt, struct network *network);
 
 /* The transport over the device's queues. 0 or -errno, logged. */
 int namespace_transport(struct namespace_mode *mode, struct pcap *pcap, struct transport **out);

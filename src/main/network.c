@@ -214,13 +214,14 @@ static struct ip_addr *place_of(struct netconf *net, const struct ip_addr *addr)
 	return &v->seen;
 }
 
-void network_guest_address(struct network *network, const struct ip_addr *addr)
+bool network_guest_address(struct network *network, const struct ip_addr *addr)
 {
 	struct netconf *net = malloc(sizeof(*net));
 	struct ip_addr *place;
+	bool news;
 
 	if (!net)
-		return;
+		return false;
 	*net = *network->rt->netconf_rcu;
 	if (addr) {
 		place = place_of(net, addr);
@@ -230,10 +231,25 @@ void network_guest_address(struct network *network, const struct ip_addr *addr)
 		for (unsigned int v = 0; v < IP_VERSIONS; v++)
 			net->v[v].seen = net->v[v].seen_local = (struct ip_addr){ 0 };
 	}
-	if (memcmp(net, network->rt->netconf_rcu, sizeof(*net)) == 0)
-		free(net);
-	else
-		free(publish(network->rt, net));
+	news = memcmp(net, network->rt->netconf_rcu, sizeof(*net)) != 0;
+	free(news ? publish(network->rt, net) : net);
+	return news;
+}
+
+void network_address_gone(struct network *network, const struct ip_addr *addr)
+{
+	struct netconf *net = malloc(sizeof(*net));
+	struct ip_addr *place;
+
+	if (!net)
+		return;
+	*net = *network->rt->netconf_rcu;
+	place = place_of(net, addr);
+	if (place && ip_eq(place, addr)) {
+		*place = (struct ip_addr){ 0 };
+		net = publish(network->rt, net);
+	}
+	free(net);
 }
 
 static void log_version(const struct netconf_version *v, const char *name, const char *ifname)

@@ -29,8 +29,12 @@ typedef void network_changed(void *arg, const struct netconf *before, const stru
 /* Takes pending news of the host and publishes what follows from it. Never blocks but for RCU. */
 void network_update(struct network *network, network_changed *changed, void *arg) ON_CONTROL;
 
-/* The guest uses this address; or with NULL it is gone, and what was seen of it is forgotten. */
-void network_guest_address(struct network *network, const struct ip_addr *addr) ON_CONTROL;
+/* The guest uses this address; or with NULL it is gone, and what was seen of it is forgotten.
+ * Whether that was news. */
+bool network_guest_address(struct network *network, const struct ip_addr *addr) ON_CONTROL;
+
+/* The guest has this address no longer: what was seen of it is forgotten. */
+void network_address_gone(struct network *network, const struct ip_addr *addr) ON_CONTROL;
 
 /* One line an item: what the guest will be given. */
 void network_log(const struct network *network);

@@ -17,7 +17,7 @@
 enum { FOLLOW_NEWS, FOLLOW_TIMER, FOLLOW_HOOKS };
 
 struct ns_follow {
-	const struct network *network;
+	struct network *network;
 	struct ns_thread *thread;
 	struct netns_plan *plan; /* as the namespace is */
 	unsigned int ifindex;
@@ -43,9 +43,9 @@ static bool host_has(const struct ns_follow *follow, unsigned int v)
 {
 	const struct host_net *host = &follow->network->host;
 
-	return host->v[v].ifindex && (!ip_is_unset(&host->v[v].addr) ||
-				      (!ip_is_unset(&follow->network->rt->config->addr[v]) &&
-				       !ip_is_unset(&host->v[v].gateway)));
+	return host->v[v].ifindex &&
+	       (!ip_is_unset(&host->v[v].addr) ||
+		(!ip_is_unset(&follow->network->rt->config->addr[v]) && host->v[v].routed));
 }
 
 static int make_next(const struct ns_follow *follow, struct netns_plan *next)
@@ -76,7 +76,26 @@ static int carry_out(void *arg)
 	return netns_plan_update(update->before, update->now, update->ifindex);
 }
 
-static void look(struct ns_follow *follow)
+static bool has_addr(const struct netns_plan *plan, const struct ip_addr *addr)
+{
+	for (unsigned int i = 0; i < plan->n_addrs; i++)
+		if (ip_eq(&plan->addrs[i].addr, addr))
+			return true;
+	return false;
+}
+
+/* The namespace says nothing of its own of an address that it has lost. */
+static void forget_lost(const struct ns_follow *follow, const struct netns_plan *next) ON_CONTROL
+{
+	for (unsigned int i = 0; i < follow->plan->n_addrs; i++) {
+		const struct ip_addr *addr = &follow->plan->addrs[i].addr;
+
+		if (!has_addr(next, addr))
+			network_address_gone(follow->network, addr);
+	}
+}
+
+static void look(struct ns_follow *follow) ON_CONTROL
 {
 	struct netns_plan *next = calloc(1, sizeof(*next));
 	struct update update = { follow->plan, next, follow->ifindex };
@@ -93,6 +112,7 @@ static void look(struct ns_follow *follow)
 	else
 		log_info("The namespace follows the host's network: %u addresses, %u routes",
 			 next->n_addrs, next->n_routes);
+	forget_lost(follow, next);
 	free(follow->plan);
 	follow->plan = next;
 }
@@ -101,6 +121,7 @@ static bool settled(struct control_hook *hook)
 {
 	uint64_t expirations;
 
+	role_is_control();
 	if (read(hook->fd, &expirations, sizeof(expirations)) == sizeof(expirations))
 		look(hook->arg);
 	return true;
@@ -146,7 +167,7 @@ static int open_news(void)
 }
 
 int ns_follow_new(struct ns_follow **out, struct netns_plan *plan, unsigned int ifindex,
-		  const struct network *network, struct ns_thread *thread)
+		  struct network *network, struct ns_thread *thread)
 {
 	struct ns_follow *follow = calloc(1, sizeof(*follow));
 

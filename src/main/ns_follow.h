@@ -24,7 +24,7 @@ struct ns_follow;
  * fails. ifindex: of the device in the namespace. 0 or -errno.
  */
 int ns_follow_new(struct ns_follow **out, struct netns_plan *plan, unsigned int ifindex,
-		  const struct network *network, struct ns_thread *thread);
+		  struct network *network, struct ns_thread *thread);
 void ns_follow_free(struct ns_follow *follow);
 
 /* Adds the host's news to the control thread's loop. 0 or -errno. */

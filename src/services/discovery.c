@@ -131,7 +131,7 @@ static void select_host(struct discovery *discovery, struct netlink_state *state
 	memcpy(state->before, discovery->selected, sizeof(state->before));
 	netlink_select(state, discovery->config, &discovery->host);
 	for (unsigned int v = 0; v < IP_VERSIONS; v++) {
-		if (!ip_is_unset(&discovery->host.v[v].gateway)) /* by a route, no guess */
+		if (discovery->host.v[v].routed)
 			discovery->selected[v] = discovery->host.v[v].ifindex;
 	}
 }

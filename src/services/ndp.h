@@ -54,6 +54,11 @@ struct ndp_router {
 bool ndp_is_valid(const struct ndp_query *query, const struct ip_addr *src,
 		  const struct ip_addr *dst, uint8_t hop_limit);
 
+/* Whether a valid message shows an address that its sender is about to use: duplicate address
+ * detection does (RFC 4862 5.4). src: of its packet. */
+bool ndp_shows_target(const struct netconf *net, const struct ndp_query *query,
+		      const struct ip_addr *src);
+
 /*
  * Answers a valid neighbour solicitation: false for duplicate address detection (it is never
  * answered: whatever the guest picks is free), for the guest's own addresses and for what is no

@@ -134,8 +134,11 @@ static bool match_dns(struct netconf_version *out, const struct ip_addr *match,
 static void take_resolver(struct netconf_version *out, const struct ip_addr *resolver)
 {
 	bool is_host = ip_is_loopback(resolver) || ip_eq(resolver, &out->addr);
-	bool shadowed =
-		ip_eq(resolver, &out->map_host_loopback) || ip_eq(resolver, &out->map_guest_addr);
+	/* As map.c has it: the router's own address stands for what the gateway stands for. */
+	bool is_router = !ip_is_unset(&out->our_local) && ip_eq(resolver, &out->our_local) &&
+			 ip_eq(&out->gateway, &out->map_host_loopback);
+	bool shadowed = is_router || ip_eq(resolver, &out->map_host_loopback) ||
+			ip_eq(resolver, &out->map_guest_addr);
 	const struct ip_addr *told = is_host ? &out->map_host_loopback : resolver;
 
 	if ((is_host || shadowed) && !match_dns(out, told, resolver))
@@ -150,27 +153,17 @@ static void build_dns(struct netconf_version *out, const struct sources *from, e
 	unsigned int n = config->dns_set ? config->n_dns : from->resolv->n_dns;
 	struct ip_addr target = config->dns_host[v];
 
-	for (unsigned int i = 0; i < n && ip_is_unset(&target); i++)
-		if (ip_version_of(&dns[i]) == v)
-			target = dns[i];
-	if (!ip_is_unset(&target) && match_dns(out, &config->dns_forward[v], &target))
+	for (unsigned int i = 0; i < from->resolv->n_dns && ip_is_unset(&target); i++)
+		if (ip_version_of(&from->resolv->dns[i]) == v)
+			target = from->resolv->dns[i];
+	if (!ip_is_unset(&target) && match_dns(out, &config->dns_forward[v], &target) &&
+	    !config->dns_set)
 		tell_resolver(out, &out->dns_match);
 	for (unsigned int i = 0; i < n; i++)
-		if (ip_version_of(&dns[i]) == v)
+		if (ip_version_of(&dns[i]) == v && (config->dns_set && ip_is_loopback(&dns[i])))
+			tell_resolver(out, &dns[i]); /* the guest's own */
+		else if (ip_version_of(&dns[i]) == v)
 			take_resolver(out, &dns[i]);
-}
-
-/*
- * Keeps what was learnt about the guest: it has the address that it was assigned until it renews,
- * and shows by a frame what it uses then. In a namespace the address is changed by us.
- */
-static void carry_seen(struct netconf_version *out, const struct netconf_version *before,
-		       const struct config *config)
-{
-	out->seen_local = before->seen_local;
-	if (config->mode != MODE_NAMESPACE || ip_eq(&out->addr, &before->addr) ||
-	    !ip_eq(&before->seen, &before->addr))
-		out->seen = before->seen;
 }
 
 static void build_names(struct netconf *out, const struct sources *from)
@@ -200,8 +193,12 @@ void netconf_build(struct netconf *out, const struct config *config, const struc
 			build_mappings(version, &from, v);
 			build_dns(version, &from, v);
 		}
-		if (before)
-			carry_seen(version, &before->v[v], config);
+		if (!before)
+			continue;
+		/* The guest keeps the address that it has until it renews, or its namespace is
+		 * brought up to date. */
+		version->seen = before->v[v].seen;
+		version->seen_local = before->v[v].seen_local;
 	}
 	build_names(out, &from);
 	out->mtu = config->mtu;

@@ -118,6 +118,7 @@ void netlink_select(const struct netlink_state *state, const struct config *conf
 			out->v[version].addr = addr->addr;
 			out->v[version].prefix_len = addr->prefix_len;
 		}
+		out->v[version].routed = route != NULL;
 		if (route)
 			out->v[version].gateway = route->gateway;
 		if (version == IP6 && local)

@@ -43,6 +43,7 @@ struct services {
 	/* Under which addresses clients may know the DHCP server yet; the latest first. */
 	struct ip_addr old_servers[MAX_OLD_SERVERS];
 	struct log_limit log_limit;
+	struct ip_addr shown; /* see services_shown_address() */
 };
 
 /* A frame, and what all handlers want to know of it. */
@@ -125,8 +126,11 @@ static enum drop handle_arp(const struct arrival *a)
 
 	if (!a->net->v[IP4].on)
 		return DROP_FAMILY_OFF;
-	if (!arp_decode(frame->data + frame->l3_off, frame->len - frame->l3_off, &request) ||
-	    !arp_answer(a->net, &request, &answer))
+	if (!arp_decode(frame->data + frame->l3_off, frame->len - frame->l3_off, &request))
+		return DROP_ARP;
+	if (arp_shows_sender(&request))
+		a->services->shown = request.sender;
+	if (!arp_answer(a->net, &request, &answer))
 		return DROP_ARP;
 	arp_encode(bytes, sizeof(bytes), &answer);
 	path = (struct reply_path){ .src_mac = a->net->our_mac, .dst_mac = answer.target_mac };
@@ -221,6 +225,8 @@ static enum drop handle_dhcp(const struct arrival *a)
 	log_exchange(a, "DHCP", dhcp_names[query.type], send ? dhcp_names[reply.type] : "nothing");
 	if (!send)
 		return DROP_NONE;
+	if (reply.type == DHCP_ACK && !ip_is_any(&reply.header.yiaddr))
+		a->services->shown = reply.header.yiaddr;
 	to = dhcp_destination_of(&query, &reply, &a->src, &a->src_mac);
 	path = (struct reply_path){
 		a->net->our_mac, to.mac, { reply.server_id, DHCP_SERVER_PORT }, to.to
@@ -372,6 +378,8 @@ static enum drop handle_ndp(const struct arrival *a)
 	if (!ndp_decode(a->l4, a->l4_len, &query) ||
 	    !ndp_is_valid(&query, &a->src, &a->dst, a->frame->ttl))
 		return DROP_NDP;
+	if (ndp_shows_target(a->net, &query, &a->src))
+		a->services->shown = query.target;
 	if (query.type == NDP_RS)
 		return handle_rs(a);
 	return query.type == NDP_NS ? handle_ns(a, &query) : DROP_NONE;
@@ -455,18 +463,6 @@ static enum drop serve(struct arrival *a, const struct service *service)
 	return service->handle(a);
 }
 
-bool services_shown_address(const struct frame *frame, struct ip_addr *out)
-{
-	struct arp_packet packet;
-
-	if (load_be16(frame->data + ETHERTYPE_OFF) != ETHERTYPE_ARP ||
-	    !arp_decode(frame->data + frame->l3_off, frame->len - frame->l3_off, &packet) ||
-	    !arp_shows_sender(&packet))
-		return false;
-	*out = packet.sender;
-	return true;
-}
-
 void services_frame(struct services *services, const struct netconf *net, const struct frame *frame,
 		    uint64_t now_us)
 {
@@ -475,6 +471,7 @@ void services_frame(struct services *services, const struct netconf *net, const 
 	const struct service *service;
 	enum drop drop;
 
+	services->shown = (struct ip_addr){ 0 };
 	memcpy(a.src_mac.b, frame->data + ETH_ADDR_LEN, ETH_ADDR_LEN);
 	a.l4 = frame->data + frame->l4_off;
 	a.l4_len = frame->len - frame->l4_off;
@@ -485,6 +482,12 @@ void services_frame(struct services *services, const struct netconf *net, const 
 	drop = serve(&a, service);
 	if (drop != DROP_NONE)
 		count_drop(services->counters, drop);
+}
+
+bool services_shown_address(const struct services *services, struct ip_addr *out)
+{
+	*out = services->shown;
+	return !ip_is_unset(out);
 }
 
 uint64_t services_tick(struct services *services, const struct netconf *net, uint64_t now_us)

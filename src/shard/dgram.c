@@ -249,7 +249,7 @@ static struct dgram_peer *peer_of(struct shard *shard, struct flow *flow, const 
 	if (frame->kind == FRAME_UDP)
 		view.port = frame_dst_port(frame);
 	peer = peer_by_view(shard, flow, &view);
-	if (peer && peer->via)
+	if (peer && (peer->via || peer->answerer))
 		return peer; /* it wrote first: its own address is where the answer goes */
 	drop = map_to_host(netconf_get(shard->rt), &view, frame->l4_proto, &host);
 	if (drop) {
@@ -313,7 +313,7 @@ static struct udp_listener *listener_for(const struct shard *shard, const struct
 	if (peer->via || !flow->dgram.port)
 		return peer->via;
 	return udp_port_listener(flow->dgram.port, dst,
-				 &netconf_get(shard->rt)->v[ip_version_of(dst)].host_addr);
+				 &netconf_get(shard->rt)->v[ip_version_of(dst)]);
 }
 
 static void send_frame(struct shard *shard, struct flow *flow, struct frame *frame)

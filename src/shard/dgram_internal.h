@@ -44,6 +44,7 @@ struct dgram_peer {
 	struct endpoint view;	  /* as the guest knows it */
 	struct endpoint host;	  /* where the host's sockets reach it */
 	struct udp_listener *via; /* it wrote to this forwarded port; NULL: the guest was first */
+	bool answerer;		  /* it answered what went to a group: it is where it wrote from */
 	struct ip_addr local; /* the address it wrote to, source of the answers; unset: the kernel's
 				 choice */
 	unsigned int scope;   /* the interface, for link-local addresses; 0: not known */
@@ -198,12 +199,12 @@ struct udp_listener {
 	_Atomic int fd;		       /* written by control inside the shard; -1: closed */
 	_Atomic(struct shard *) shard; /* the same; whose epoll it is in */
 	bool versions[IP_VERSIONS];
-	struct ip_addr addr; /* bound to; unset: any */
-	char ifname[IFNAMSIZ];
-	uint16_t target; /* the guest's port */
-	uint16_t port;	 /* the host's; 0: outward */
-	bool outward;	 /* it is in the namespace, and target the host's port */
-	uint64_t serial; /* of this use of the entry; the table finds spliced flows by it */
+	struct ip_addr addr;  /* bound to; unset: any */
+	unsigned int ifindex; /* bound to; 0: any */
+	uint16_t target;      /* the guest's port */
+	uint16_t port;	      /* the host's; 0: outward */
+	bool outward;	      /* it is in the namespace, and target the host's port */
+	uint64_t serial;      /* of this use of the entry; the table finds spliced flows by it */
 	int8_t df;
 	struct list port_link; /* among those of its port */
 	struct list splices;   /* its spliced flows */
@@ -239,10 +240,10 @@ struct udp_port *udp_port_find(const struct runtime *rt, uint16_t port);
  * get it back, as no interface does that. scope: of a link-local source, 0: the host's interface.
  */
 bool udp_is_guests_own(const struct shard *shard, const struct endpoint *src, unsigned int scope);
-/* The listener through which a flow may write to a host-side destination, or NULL. own: the address
- * that the host has towards it. */
+/* The listener through which a flow may write to a host-side destination, or NULL. net: of its IP
+ * version. */
 struct udp_listener *udp_port_listener(struct udp_port *port, const struct ip_addr *dst,
-				       const struct ip_addr *own);
+				       const struct netconf_version *net);
 /* The flow for what came to a listener, opened if need be, and its peer. NULL: counted. */
 struct flow *udp_listener_flow(struct shard *shard, struct udp_listener *listener,
 			       const struct endpoint *src, const struct dgram_meta *meta,

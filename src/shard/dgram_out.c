@@ -159,8 +159,8 @@ static bool write_fragments(struct shard *shard, struct dgram_packet *packet, co
 
 	if (!packet->sent) {
 		put_checksum(packet, false);
-		packet->id = ++dgrams_of(shard)->fragment_id << 6 |
-			     shard->id; /* shards share no counter */
+		/* Shards share no counter, and no number while theirs have not wrapped. */
+		packet->id = ++dgrams_of(shard)->fragment_id * shard->rt->n_shards + shard->id;
 	}
 	while (packet->sent < l4_len) {
 		bool more = l4_len - packet->sent > room;

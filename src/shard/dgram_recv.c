@@ -156,16 +156,20 @@ static struct dgram_peer *answerer(struct shard *shard, struct flow *flow,
 {
 	struct endpoint view = *src;
 	enum drop drop = DROP_NONE;
+	struct dgram_peer *peer;
 
 	if (!flow->dgram.group ||
 	    !map_to_guest(netconf_get(shard->rt), &src->addr, NULL, &view.addr))
 		drop = DROP_UDP_FILTER;
 	else if (flow->key.proto == FLOW_UDP && udp_is_guests_own(shard, src, 0))
 		drop = DROP_UDP_LOOP;
-	if (!drop)
-		return peer_add(shard, flow, &view, src);
-	count_drop(&shard->counters, drop);
-	return NULL;
+	if (drop) {
+		count_drop(&shard->counters, drop);
+		return NULL;
+	}
+	peer = peer_add(shard, flow, &view, src);
+	peer->answerer = true;
+	return peer;
 }
 
 static struct dgram_peer *sender(struct shard *shard, struct dgram_inbox *in,

@@ -21,6 +21,8 @@
 
 #define RECV_BUFFER (1 << 20)
 
+#define LOOPBACK_IFINDEX 1 /* in each network namespace */
+
 int udp_ports_init(struct runtime *rt)
 {
 	void *p;
@@ -71,26 +73,26 @@ struct udp_port *udp_port_find(const struct runtime *rt, uint16_t port)
 /* Whether what leaves by its socket goes where it should: the socket is bound to an address or a
  * device. */
 static bool serves(const struct udp_listener *listener, const struct ip_addr *dst,
-		   const struct ip_addr *own)
+		   const struct netconf_version *net)
 {
 	bool to_loopback = ip_is_loopback(dst);
 
 	if (!listener->versions[ip_version_of(dst)])
 		return false;
-	if (ip_is_loopback(&listener->addr) || strcmp(listener->ifname, "lo") == 0)
+	if (ip_is_loopback(&listener->addr) || listener->ifindex == LOOPBACK_IFINDEX)
 		return to_loopback;
-	if (listener->ifname[0] && to_loopback)
+	if (listener->ifindex && (to_loopback || listener->ifindex != net->ifindex))
 		return false;
-	return ip_is_unset(&listener->addr) || ip_eq(&listener->addr, own);
+	return ip_is_unset(&listener->addr) || ip_eq(&listener->addr, &net->host_addr);
 }
 
 struct udp_listener *udp_port_listener(struct udp_port *port, const struct ip_addr *dst,
-				       const struct ip_addr *own)
+				       const struct netconf_version *net)
 {
 	for (struct list *l = port->listeners.next; l != &port->listeners; l = l->next) {
 		struct udp_listener *listener = LIST_ENTRY(l, struct udp_listener, port_link);
 
-		if (serves(listener, dst, own))
+		if (serves(listener, dst, net))
 			return listener;
 	}
 	return NULL;
@@ -289,7 +291,7 @@ int udp_listen(struct runtime *rt, const struct port_map *map, uint16_t port,
 	listener->target = (uint16_t)(map->target + (port - map->first));
 	listener->addr = map->addr;
 	listener->df = -1;
-	memcpy(listener->ifname, map->ifname, sizeof(listener->ifname));
+	listener->ifindex = map->ifname[0] ? if_nametoindex(map->ifname) : 0;
 	fd = make_any(rt, map, port, listener);
 	if (fd == -EADDRINUSE) {
 		close_flows(rt, port);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tun.h"
 
+#include "taploom/frame_fields.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/virtio_net.h>
@@ -89,6 +91,19 @@ static void note_guest(struct tun_queue *queue, const struct frame *frame,
 	control_guest_address(rt->control, &frame->key.guest);
 }
 
+/* Of a frame that control answers. */
+static void note_sender(struct runtime *rt, const struct frame *frame)
+{
+	struct ip_addr src;
+
+	guest_mac_note(rt, frame->data + ETH_ADDR_LEN);
+	if (frame->l4_off == frame->l3_off) /* ARP */
+		return;
+	src = frame_src(frame);
+	if (!ip_is_any(&src))
+		control_guest_address(rt->control, &src);
+}
+
 static void capture(struct tun_queue *queue, const uint8_t *data, size_t len)
 {
 	struct iovec iov = { (void *)(uintptr_t)data, len };
@@ -110,7 +125,7 @@ static bool frame_take(struct tun_queue *queue, struct tun_turn *turn, struct fr
 	drop = frame_parse(frame, bytes + TUN_HDR_LEN, len - TUN_HDR_LEN, offload_of(&hdr),
 			   &rt->secret);
 	if (drop == DROP_NONE && frame->kind == FRAME_CONTROL) {
-		guest_mac_note(rt, frame->data + ETH_ADDR_LEN);
+		note_sender(rt, frame);
 		drop = control_post_frame(rt->control, frame);
 		if (drop == DROP_NONE)
 			return false;

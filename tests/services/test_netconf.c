@@ -332,6 +332,49 @@ static void resolvers_of_the_user_replace_the_hosts(void **state)
 	assert_addr(s->net.v[IP4].dns[0], "203.0.113.1");
 }
 
+static void a_loopback_resolver_of_the_user_is_the_guests_own(void **state)
+{
+	struct setting *s = *state;
+
+	s->config.dns_set = true;
+	s->config.dns[s->config.n_dns++] = addr("127.0.0.1");
+	s->config.dns[s->config.n_dns++] = addr("::1");
+	build(s);
+	assert_int_equal(s->net.v[IP4].n_dns, 1);
+	assert_addr(s->net.v[IP4].dns[0], "127.0.0.1");
+	assert_addr(s->net.v[IP4].dns_match, "");
+	assert_addr(s->net.v[IP6].dns[0], "::1");
+}
+
+static void dns_forward_leads_to_the_hosts_resolver_whatever_is_told(void **state)
+{
+	struct setting *s = *state;
+
+	add_resolver(s, "198.51.100.1");
+	s->config.dns_forward[IP4] = addr("169.254.1.1");
+	s->config.dns_set = true;
+	assert_int_equal(build(s)->v[IP4].n_dns, 0);
+	assert_addr(s->net.v[IP4].dns_match, "169.254.1.1");
+	assert_addr(s->net.v[IP4].dns_target, "198.51.100.1");
+	s->config.dns[s->config.n_dns++] = addr("203.0.113.1");
+	assert_int_equal(build(s)->v[IP4].n_dns, 1);
+	assert_addr(s->net.v[IP4].dns[0], "203.0.113.1");
+	assert_addr(s->net.v[IP4].dns_target, "198.51.100.1");
+}
+
+static void a_resolver_that_is_the_routers_own_address_is_not_shadowed(void **state)
+{
+	struct setting *s = *state;
+
+	s->config.gateway[IP6] = addr("2001:db8::1");
+	add_resolver(s, "fe80::1");
+	build(s);
+	assert_addr(s->net.v[IP6].our_local, "fe80::1");
+	assert_addr(s->net.v[IP6].dns[0], "fe80::1");
+	assert_addr(s->net.v[IP6].dns_match, "fe80::1");
+	assert_addr(s->net.v[IP6].dns_target, "fe80::1");
+}
+
 static void dns_none_tells_no_resolver(void **state)
 {
 	struct setting *s = *state;
@@ -530,17 +573,6 @@ static void a_seen_address_of_a_machine_outlives_its_assignment(void **state)
 	assert_addr(rebuild(s)->v[IP4].seen, "192.0.2.2");
 }
 
-static void a_seen_address_of_a_namespace_goes_with_its_assignment(void **state)
-{
-	struct setting *s = *state;
-
-	build(s);
-	s->net.v[IP4].seen = s->net.v[IP4].addr;
-	s->host.v[IP4].addr = addr("192.0.2.3");
-	s->config.mode = MODE_NAMESPACE;
-	assert_addr(rebuild(s)->v[IP4].seen, "");
-}
-
 #define TEST(f)	      cmocka_unit_test_setup_teardown(f, setup, teardown)
 #define N_CLASS_CASES (sizeof(class_cases) / sizeof(class_cases[0]))
 
@@ -566,6 +598,9 @@ static const struct CMUnitTest plain_tests[] = {
 	TEST(resolvers_are_told_by_version),
 	TEST(resolvers_of_the_user_replace_the_hosts),
 	TEST(dns_none_tells_no_resolver),
+	TEST(a_loopback_resolver_of_the_user_is_the_guests_own),
+	TEST(dns_forward_leads_to_the_hosts_resolver_whatever_is_told),
+	TEST(a_resolver_that_is_the_routers_own_address_is_not_shadowed),
 	TEST(a_resolver_that_is_the_gateway_is_not_shadowed),
 	TEST(a_gateway_not_mapped_needs_no_dns_match),
 	TEST(a_loopback_resolver_is_behind_the_gateway),
@@ -582,7 +617,6 @@ static const struct CMUnitTest plain_tests[] = {
 	TEST(addresses_seen_are_carried_over),
 	TEST(a_seen_address_stays_while_it_is_assigned),
 	TEST(a_seen_address_of_a_machine_outlives_its_assignment),
-	TEST(a_seen_address_of_a_namespace_goes_with_its_assignment),
 };
 
 int main(void)

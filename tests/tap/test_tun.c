@@ -53,10 +53,11 @@ enum drop control_post_frame(struct control *c, const struct frame *frame)
 	return DROP_NONE;
 }
 
-void control_guest_address(struct control *c, const struct ip_addr *addr)
+bool control_guest_address(struct control *c, const struct ip_addr *addr)
 {
 	(void)c;
 	(void)addr;
+	return true;
 }
 
 void control_guest_event(struct control *c, enum guest_event event)

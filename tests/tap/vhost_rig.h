@@ -214,10 +214,11 @@ enum drop control_post_frame(struct control *control, const struct frame *frame)
 	return DROP_NONE;
 }
 
-void control_guest_address(struct control *control, const struct ip_addr *addr)
+bool control_guest_address(struct control *control, const struct ip_addr *addr)
 {
 	(void)control;
 	(void)addr;
+	return true;
 }
 
 void control_guest_event(struct control *control, enum guest_event event)
