@@ -56,6 +56,7 @@ struct domain {
 struct config {
 	enum program_mode mode;
 	const char *program; /* the name it was called by: taploom, passt or pasta */
+	bool as_passt;	     /* that is passt: who starts it knows nothing of ours */
 
 	/* What is switched on; indices are enum ip_version. */
 	bool family_off[IP_VERSIONS];

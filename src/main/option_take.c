@@ -254,9 +254,21 @@ TAKE(address)
 	return true;
 }
 
+/* IPv4's, as the option's name says, unless it can only be that of the IPv6 address before it. */
+static enum ip_version netmask_version(const struct options *o, const char *value)
+{
+	bool ip4_waits = !ip_is_unset(&o->config->addr[IP4]) && !o->prefix_in_address[IP4] &&
+			 !o->prefix_in_netmask[IP4];
+	uint64_t len;
+
+	if (strchr(value, '.') || (ip4_waits && value_number(value, 32, &len)))
+		return IP4;
+	return o->last_address;
+}
+
 TAKE(netmask)
 {
-	enum ip_version version = strchr(value, '.') ? IP4 : o->last_address;
+	enum ip_version version = netmask_version(o, value);
 	uint8_t *prefix_len = &o->config->prefix_len[version];
 
 	(void)row;

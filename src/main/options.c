@@ -167,6 +167,7 @@ static void take_name(struct config *config)
 	config->mode = MODE_STREAM;
 	if (is_called(config, "pasta"))
 		config->mode = MODE_NAMESPACE;
+	config->as_passt = is_called(config, "passt");
 	if (is_called(config, "taploom-vhost-user")) {
 		config->mode = MODE_VHOST_USER;
 		config->foreground = true;
@@ -273,13 +274,18 @@ static bool take_target(struct config *config, int argc, char **argv, int first)
 }
 
 /* A device with less than 1280 has no IPv6 (RFC 8200 5); a VM knows by itself. */
-static void check_mtu(struct config *config)
+static bool check_mtu(struct config *config)
 {
 	if (config->mode != MODE_NAMESPACE || config->mtu == 0 || config->mtu >= 1280 ||
 	    config->family_off[IP6])
-		return;
+		return true;
+	if (config->family_off[IP4]) {
+		complain(config, "--mtu %u is too small for IPv6 (minimum 1280)", config->mtu);
+		return false;
+	}
 	complain(config, "--mtu %u is too small for IPv6 (minimum 1280): IPv6 is off", config->mtu);
 	config->family_off[IP6] = true;
+	return true;
 }
 
 /* Whether all maps of an option can be bound: maps into the namespace are its loopback's. */
@@ -383,9 +389,8 @@ bool options_parse(struct config *config, int argc, char **argv, int *exit_statu
 		return false;
 	}
 	if (!check_conflicts(&p) || !check_modes(&p) || !take_target(config, argc, argv, optind) ||
-	    !check_ports(&p, config))
+	    !check_mtu(config) || !check_ports(&p, config))
 		return false;
-	check_mtu(config);
 	fill_defaults(&p, config);
 	return true;
 }

@@ -439,6 +439,7 @@ int vhost_transport_new(struct transport **out, struct runtime *rt, int listen_f
 		return err;
 	}
 	vhost->transport = (struct transport){ &vhost_ops, &vhost->counters };
+	vhost->device.wary = rt->config->as_passt;
 	vhost->rt = rt;
 	vhost->pcap = pcap;
 	vhost->listen_fd = listen_fd;

@@ -76,8 +76,10 @@ static int watch(struct vhost *vhost, struct vu_port *port, struct shard *shard)
 	}
 	port->shard = shard;
 	port->by_reader = !shard;
-	/* The ring may hold chains since before anybody watched. */
-	vu_eventfd_add(port->source.fd);
+	/* The ring may hold chains since before anybody watched. Where one is not enabled, and what
+	 * a front-end forgot may have been where it was, nothing is to be looked at uncalled. */
+	if (port->queue->enabled)
+		vu_eventfd_add(port->source.fd);
 	return 0;
 }
 

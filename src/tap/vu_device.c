@@ -23,25 +23,44 @@ struct call {
 	size_t reply_len;
 };
 
-/* The control queue is the front-end's, which takes the bit that names it from here all the same:
- * MQ and GUEST_ANNOUNCE depend on it (virtio 1.2, 5.1.3.1). */
+static uint64_t features_of(const uint8_t *bits, size_t n)
+{
+	uint64_t features = 0;
+
+	for (size_t i = 0; i < n; i++)
+		features |= VU_FEATURE(bits[i]);
+	return features;
+}
+
+/*
+ * What takes a configuration space or a control queue, which are the front-end's: it takes the bits
+ * that name them from here all the same. MQ and GUEST_ANNOUNCE depend on CTRL_VQ (virtio 1.2,
+ * 5.1.3.1).
+ */
+static uint64_t front_end_features(void)
+{
+	static const uint8_t bits[] = {
+		VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS,	VIRTIO_NET_F_GUEST_ANNOUNCE,
+		VIRTIO_NET_F_MQ,  VIRTIO_NET_F_CTRL_VQ,
+	};
+
+	return features_of(bits, sizeof(bits));
+}
+
 uint64_t vu_device_features(void)
 {
 	static const uint8_t bits[] = {
-		VIRTIO_NET_F_CSUM,	 VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_MTU,
-		VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6, VIRTIO_NET_F_GUEST_ECN,
-		VIRTIO_NET_F_HOST_TSO4,	 VIRTIO_NET_F_HOST_TSO6,  VIRTIO_NET_F_HOST_ECN,
-		VIRTIO_NET_F_GUEST_USO4, VIRTIO_NET_F_GUEST_USO6, VIRTIO_NET_F_HOST_USO,
-		VIRTIO_NET_F_MRG_RXBUF,	 VIRTIO_NET_F_STATUS,	  VIRTIO_NET_F_GUEST_ANNOUNCE,
-		VIRTIO_NET_F_MQ,	 VIRTIO_NET_F_CTRL_VQ,	  VIRTIO_F_ANY_LAYOUT,
-		VIRTIO_RING_F_EVENT_IDX, VIRTIO_F_VERSION_1,	  VIRTIO_RING_F_INDIRECT_DESC,
-		VIRTIO_F_RING_PACKED,	 VIRTIO_F_IN_ORDER,	  VHOST_F_LOG_ALL,
+		VIRTIO_NET_F_CSUM,	 VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4,
+		VIRTIO_NET_F_GUEST_TSO6, VIRTIO_NET_F_GUEST_ECN,  VIRTIO_NET_F_HOST_TSO4,
+		VIRTIO_NET_F_HOST_TSO6,	 VIRTIO_NET_F_HOST_ECN,	  VIRTIO_NET_F_GUEST_USO4,
+		VIRTIO_NET_F_GUEST_USO6, VIRTIO_NET_F_HOST_USO,	  VIRTIO_NET_F_MRG_RXBUF,
+		VIRTIO_F_ANY_LAYOUT,	 VIRTIO_RING_F_EVENT_IDX, VIRTIO_F_VERSION_1,
+		VIRTIO_F_RING_PACKED,	 VIRTIO_F_IN_ORDER,	  VIRTIO_RING_F_INDIRECT_DESC,
+		VHOST_F_LOG_ALL,
 	};
-	uint64_t features = VU_FEATURE(VHOST_USER_F_PROTOCOL_FEATURES);
 
-	for (size_t i = 0; i < sizeof(bits); i++)
-		features |= VU_FEATURE(bits[i]);
-	return features;
+	return VU_FEATURE(VHOST_USER_F_PROTOCOL_FEATURES) | front_end_features() |
+	       features_of(bits, sizeof(bits));
 }
 
 uint64_t vu_device_protocol_features(void)
@@ -78,7 +97,10 @@ static int take_fd(struct call *call)
 
 static int get_features(struct call *call)
 {
-	return reply_u64(call, vu_device_features());
+	const struct vu_device *device = call->device;
+	bool all = !device->wary || device->protocol_features;
+
+	return reply_u64(call, vu_device_features() & ~(all ? 0 : front_end_features()));
 }
 
 static int set_features(struct call *call)
@@ -176,39 +198,71 @@ static int set_log_base(struct call *call)
 	return err;
 }
 
+/* Front-ends that reset a device without GET_VRING_BASE set it up anew with what follows; nothing
+ * is to be read or written any more where the ring was. */
+static void stop_for_anew(struct call *call, struct vu_queue *queue)
+{
+	vu_ring_hold(call->device, queue);
+	vu_ring_stop(queue);
+	queue->addr_set = false;
+	vu_queue_resume(queue);
+}
+
 static int set_vring_num(struct call *call)
 {
 	struct vu_queue *queue = queue_of(call, call->message->state.index);
+	uint32_t num = call->message->state.num;
 
-	if (!queue || queue->running || !vring_desc_len(call->message->state.num, true))
+	if (!queue || !vring_desc_len(num, true))
 		return -EINVAL;
-	queue->num = call->message->state.num;
+	if (queue->running && num != queue->ring.setup.num)
+		stop_for_anew(call, queue);
+	queue->num = num;
 	return 0;
+}
+
+static uint32_t present_base(struct call *call, struct vu_queue *queue)
+{
+	uint32_t base;
+
+	vu_ring_hold(call->device, queue);
+	base = vring_base(&queue->ring);
+	vu_queue_resume(queue);
+	return base;
 }
 
 static int set_vring_base(struct call *call)
 {
 	struct vu_queue *queue = queue_of(call, call->message->state.index);
+	uint32_t base = call->message->state.num;
 
-	if (!queue || queue->running)
+	if (!queue)
 		return -EINVAL;
-	queue->base = call->message->state.num;
+	if (queue->running && base == present_base(call, queue))
+		return 0;
+	if (queue->running)
+		stop_for_anew(call, queue);
+	queue->base = base;
 	return 0;
 }
 
 static int set_vring_addr(struct call *call)
 {
 	struct vu_queue *queue = queue_of(call, call->message->addr.index);
+	struct vu_device *device = call->device;
 	struct vring_setup setup;
 
 	if (!queue)
 		return -EINVAL;
-	vu_ring_hold(call->device, queue);
+	vu_ring_hold(device, queue);
 	queue->addr = call->message->addr;
 	queue->addr_set = true;
-	vu_ring_relocate(call->device, queue);
+	vu_ring_relocate(device, queue);
 	vu_queue_resume(queue);
-	return vu_ring_translate(call->device, queue, &setup) ? 0 : -EFAULT;
+	/* What it is in may be told later. */
+	return !queue->num || !device->memory.n_mappings || vu_ring_translate(device, queue, &setup)
+		       ? 0
+		       : -EFAULT;
 }
 
 static int get_vring_base(struct call *call)
@@ -379,6 +433,15 @@ static int get_status(struct call *call)
 	return reply_u64(call, device->status | (device->broken ? VIRTIO_CONFIG_S_NEEDS_RESET : 0));
 }
 
+/* There is none, and it was not offered: an answer without bytes says so to who asks all the same.
+ */
+static int get_config(struct call *call)
+{
+	call->reply_len =
+		vu_reply_encode_no_config(call->reply, VU_REPLY_MAX, call->message->config_offset);
+	return 0;
+}
+
 static int (*const handlers[VU_REQUESTS])(struct call *call) = {
 	[VU_GET_FEATURES] = get_features,
 	[VU_SET_FEATURES] = set_features,
@@ -400,6 +463,7 @@ static int (*const handlers[VU_REQUESTS])(struct call *call) = {
 	[VU_SET_VRING_ENABLE] = set_vring_enable,
 	[VU_SEND_RARP] = accept_silently, /* no switch has to learn where the guest is */
 	[VU_NET_SET_MTU] = set_mtu,
+	[VU_GET_CONFIG] = get_config,
 	[VU_RESET_DEVICE] = do_reset_device,
 	[VU_GET_MAX_MEM_SLOTS] = get_max_mem_slots,
 	[VU_ADD_MEM_REG] = add_mem_reg,
@@ -407,6 +471,20 @@ static int (*const handlers[VU_REQUESTS])(struct call *call) = {
 	[VU_SET_STATUS] = set_status,
 	[VU_GET_STATUS] = get_status,
 };
+
+/* Requests whose front-end waits for an answer that is no acknowledgement: it would for ever. */
+static bool is_always_answered(uint32_t request)
+{
+	static const uint8_t requests[] = {
+		VU_GET_VRING_BASE,	VU_GET_INFLIGHT_FD,    VU_GET_SHARED_OBJECT,
+		VU_SET_DEVICE_STATE_FD, VU_CHECK_DEVICE_STATE, VU_GET_SHMEM_CONFIG,
+	};
+
+	for (size_t i = 0; i < sizeof(requests); i++)
+		if (requests[i] == request)
+			return true;
+	return false;
+}
 
 int vu_device_handle(struct vu_device *device, const struct vu_message *message, int *fds,
 		     unsigned int n_fds, uint8_t *reply, size_t *reply_len)
@@ -423,8 +501,7 @@ int vu_device_handle(struct vu_device *device, const struct vu_message *message,
 	    device->protocol_features & VU_FEATURE(VU_PROTOCOL_REPLY_ACK))
 		reply_u64(&call, err ? 1 : 0);
 	*reply_len = call.reply_len;
-	/* Who waits for a base would wait for ever. */
-	return err && !call.reply_len && request == VU_GET_VRING_BASE ? -EPROTO : 0;
+	return err && !call.reply_len && is_always_answered(request) ? -EPROTO : 0;
 }
 
 /* Life */

@@ -35,6 +35,12 @@ struct vu_device {
 	uint64_t protocol_features; /* negotiated */
 	uint8_t status;		    /* of the virtio device, as the front-end says */
 	bool broken;		    /* a ring lied; all rest until they are set up anew */
+	/*
+	 * The front-end may hand what it is offered to the guest as it is, and have neither a
+	 * configuration space nor a control queue: it is offered what takes one of these only once
+	 * it has told its protocol features, as QEMU asks again then. Set before the first request.
+	 */
+	bool wary;
 };
 
 /* All that is offered: virtio-net's and vhost's feature bits, and the protocol's. */

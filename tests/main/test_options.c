@@ -142,6 +142,10 @@ static struct refusal {
 	  "--tcp-ns takes no address" },
 	{ "an interface in the namespace is refused", "pasta -U %eth0/53 true",
 	  "--udp-ns takes no address" },
+	{ "an IPv6 address to bind to with too small an MTU is refused", "pasta -m 1000 -t ::/80",
+	  "--tcp-ports has an IPv6 address, but IPv6 is left out" },
+	{ "an MTU that leaves no version is refused", "pasta -6 -m 1000",
+	  "--mtu 1000 is too small for IPv6" },
 	{ "a loopback address is refused as gateway", "passt -g 127.0.0.1", "--gateway 127.0.0.1" },
 	{ "a loopback address is refused as the host's", "passt --map-guest-addr ::1",
 	  "--map-guest-addr ::1" },
@@ -264,6 +268,22 @@ static void libvirt_is_understood(void **state)
 	assert_int_equal(config.tcp_in.n_maps, 1);
 	assert_int_equal(config.udp_in.mode, PORTS_ALL);
 	assert_string_equal(config.fqdn, "vm.example.org");
+}
+
+/* A prefix length is IPv4's, unless it cannot be. */
+static void netmask_belongs_to_ipv4(void **state)
+{
+	(void)state;
+	accept_line("pasta -a 192.0.2.5 -a 2001:db8::5 -n 24");
+	assert_int_equal(config.prefix_len[IP4], 24);
+	assert_int_equal(config.prefix_len[IP6], 0);
+	accept_line("pasta -a 192.0.2.5 -a 2001:db8::5 -n 64");
+	assert_int_equal(config.prefix_len[IP4], 0);
+	assert_int_equal(config.prefix_len[IP6], 64);
+	accept_line("pasta -a 192.0.2.5/24 -a 2001:db8::5 -n 32");
+	assert_int_equal(config.prefix_len[IP6], 32);
+	accept_line("pasta -a 2001:db8::5 -n 32");
+	assert_int_equal(config.prefix_len[IP6], 32);
 }
 
 static void qemu_is_understood(void **state)
@@ -555,6 +575,7 @@ int main(void)
 		cmocka_unit_test(defaults_of_a_vm),
 		cmocka_unit_test(defaults_of_a_namespace),
 		cmocka_unit_test(a_back_end_is_known_by_its_name),
+		cmocka_unit_test(netmask_belongs_to_ipv4),
 		cmocka_unit_test(libvirt_is_understood),
 		cmocka_unit_test(qemu_is_understood),
 		cmocka_unit_test(podman_is_understood),

@@ -36,6 +36,9 @@ static struct shape_case {
 	  40 },
 	{ "one region is read", { .request = VU_ADD_MEM_REG, .region = { 1, 2, 3, 4 } }, 40 },
 	{ "a log is read", { .request = VU_SET_LOG_BASE, .log = { 0x1000, 0x2000 } }, 16 },
+	{ "a question for the configuration is read",
+	  { .request = VU_GET_CONFIG, .config_offset = 6 },
+	  12 },
 	{ "a table of two regions is read",
 	  { .request = VU_SET_MEM_TABLE,
 	    .n_regions = 2,
@@ -60,7 +63,33 @@ static void shape_is_refused_when_cut(void **state)
 
 	vu_request_encode(bytes, sizeof(bytes), &c->message);
 	for (size_t len = 0; len < c->payload; len++)
-		assert_false(vu_payload_decode(&header, bytes + VU_HEADER_LEN, len, &out));
+		if (c->message.request != VU_SET_LOG_BASE || len != 8) /* see below */
+			assert_false(vu_payload_decode(&header, bytes + VU_HEADER_LEN, len, &out));
+}
+
+/* From who has not negotiated LOG_SHMFD: a number alone, which says nothing to us. */
+static void log_without_shared_memory_is_read_as_none(void **state)
+{
+	struct vu_header header = { .request = VU_SET_LOG_BASE };
+	struct vu_message out;
+
+	(void)state;
+	memset(bytes, 0x77, 8);
+	assert_true(vu_payload_decode(&header, bytes, 8, &out));
+	assert_int_equal(out.log.size, 0);
+}
+
+static void answer_without_a_configuration_has_no_bytes(void **state)
+{
+	struct vu_header header;
+
+	(void)state;
+	assert_int_equal(vu_reply_encode_no_config(bytes, sizeof(bytes), 6), VU_HEADER_LEN + 12);
+	assert_true(vu_header_decode(bytes, &header));
+	assert_true(header.reply);
+	assert_int_equal(header.request, VU_GET_CONFIG);
+	assert_int_equal(bytes[VU_HEADER_LEN], 6);
+	assert_int_equal(bytes[VU_HEADER_LEN + 4], 0);
 }
 
 static void reply_carries_the_flag(void **state)
@@ -135,6 +164,8 @@ static void unknown_request_is_read_without_payload(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(log_without_shared_memory_is_read_as_none),
+		cmocka_unit_test(answer_without_a_configuration_has_no_bytes),
 		cmocka_unit_test(reply_carries_the_flag),
 		cmocka_unit_test(reply_that_does_not_fit_is_empty),
 		cmocka_unit_test(other_version_is_refused),

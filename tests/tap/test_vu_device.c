@@ -533,6 +533,72 @@ static void disconnect_forgets_everything(void **state)
 	assert_int_equal(rig->device.queues[0].call_fd, -1);
 }
 
+static uint64_t offered(struct rig *rig)
+{
+	return get(rig, VU_GET_FEATURES);
+}
+
+/* Who has asked for nothing yet may hand the bits to a guest that finds no configuration then. */
+static void a_wary_device_offers_what_needs_a_front_end_later(void **state)
+{
+	const uint64_t front_end = VU_FEATURE(VIRTIO_NET_F_MQ) | VU_FEATURE(VIRTIO_NET_F_CTRL_VQ) |
+				   VU_FEATURE(VIRTIO_NET_F_STATUS) | VU_FEATURE(VIRTIO_NET_F_MTU) |
+				   VU_FEATURE(VIRTIO_NET_F_GUEST_ANNOUNCE);
+	struct rig *rig = *state;
+
+	assert_int_equal(offered(rig) & front_end, front_end);
+	rig->device.wary = true;
+	assert_int_equal(offered(rig) & front_end, 0);
+	assert_true(offered(rig) & VU_FEATURE(VIRTIO_NET_F_MRG_RXBUF));
+	ask_fd(rig,
+	       (struct vu_message){ .request = VU_SET_PROTOCOL_FEATURES,
+				    .u64 = VU_FEATURE(VU_PROTOCOL_MQ) },
+	       -1);
+	assert_int_equal(offered(rig) & front_end, front_end);
+	vu_device_disconnect(&rig->device);
+	assert_int_equal(offered(rig) & front_end, 0);
+}
+
+/* Who asks all the same waits for an answer. */
+static void no_configuration_is_an_answer(void **state)
+{
+	struct rig *rig = *state;
+
+	assert_int_equal(ask_fd(rig, (struct vu_message){ .request = VU_GET_CONFIG }, -1), 0);
+	assert_int_equal(rig->reply_len, VU_HEADER_LEN + 12);
+}
+
+static void what_cannot_be_answered_ends_the_connection(void **state)
+{
+	assert_int_equal(ask_fd(*state, (struct vu_message){ .request = VU_GET_INFLIGHT_FD }, -1),
+			 -EPROTO);
+}
+
+/* A reset without GET_VRING_BASE: the same messages once more. */
+static void a_ring_may_be_set_up_anew_while_it_runs(void **state)
+{
+	struct rig *rig = *state;
+	struct vu_queue *queue = &rig->device.queues[1];
+
+	memory(rig);
+	used(rig, 17);
+	state_of(rig, VU_SET_VRING_BASE, 1, 17);
+	start(rig, 1);
+	used(rig, 0);
+	assert_true(state_of(rig, VU_SET_VRING_NUM, 1, 64)); /* as it is: no news */
+	assert_true(state_of(rig, VU_SET_VRING_BASE, 1, 17));
+	assert_true(queue->running);
+	assert_true(state_of(rig, VU_SET_VRING_BASE, 1, 0));
+	assert_false(queue->running);
+	assert_true(addresses(rig, 1));
+	assert_false(queue->running);
+	assert_true(kick(rig, 1));
+	assert_true(queue->running);
+	assert_int_equal(vring_base(&queue->ring), 0);
+	assert_true(state_of(rig, VU_SET_VRING_NUM, 1, 32));
+	assert_false(queue->running);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -570,6 +636,10 @@ int main(void)
 		T(logging_follows_the_feature),
 		T(mtu_must_be_one),
 		T(disconnect_forgets_everything),
+		T(a_wary_device_offers_what_needs_a_front_end_later),
+		T(no_configuration_is_an_answer),
+		T(what_cannot_be_answered_ends_the_connection),
+		T(a_ring_may_be_set_up_anew_while_it_runs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
