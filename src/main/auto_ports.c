@@ -39,17 +39,11 @@ struct auto_ports {
 	struct listening forwarded;
 };
 
-static bool equal_place(const struct port_map *a, const struct port_map *b)
-{
-	return ip_eq(&a->addr, &b->addr) && a->v6_only == b->v6_only &&
-	       strcmp(a->ifname, b->ifname) == 0;
-}
-
 /* Whether rules have asked for the place of a map before that map. */
 static bool place_known(const struct port_rules *rules, unsigned int map)
 {
 	for (unsigned int i = 0; i < map; i++)
-		if (rules->maps[i].scan && equal_place(&rules->maps[i], &rules->maps[map]))
+		if (rules->maps[i].scan && ports_equal_place(&rules->maps[i], &rules->maps[map]))
 			return true;
 	return false;
 }
@@ -94,7 +88,7 @@ static struct auto_port port_of(const struct side *side, const struct place *pla
 		const struct port_map *map = &side->rules->maps[i];
 
 		if (map->scan && port >= map->first && port <= map->last &&
-		    equal_place(map, &place->map))
+		    ports_equal_place(map, &place->map))
 			out.target = (uint16_t)(map->target + (port - map->first));
 	}
 	return out;
@@ -175,10 +169,35 @@ static void look_side(struct auto_ports *ports, struct side *side, const struct 
 		struct port_set wanted = { 0 };
 
 		for (unsigned int i = 0; i < rules->n_maps; i++)
-			if (rules->maps[i].scan && equal_place(&rules->maps[i], &place->map))
+			if (rules->maps[i].scan && ports_equal_place(&rules->maps[i], &place->map))
 				want_map(&rules->maps[i], found, &wanted, forwarded);
 		leave_out_given(rules, place, &wanted);
 		follow(ports, side, place, &wanted);
+	}
+}
+
+/*
+ * Adds the TCP ports that are forwarded to the same number: a protocol that transfers over UDP what
+ * it set up over TCP (iperf3's) opens its UDP port when the first datagram is on its way already.
+ */
+static void add_tcp_ports(const struct side *tcp, const struct port_set *listening,
+			  struct port_set *udp)
+{
+	int port = -1;
+
+	while ((port = port_set_next(listening, (unsigned int)(port + 1))) >= 0) {
+		bool forwarded = false;
+
+		for (unsigned int i = 0; i < tcp->n_places && !forwarded; i++)
+			forwarded = port_set_has(&tcp->places[i].open, (uint16_t)port) &&
+				    port_of(tcp, &tcp->places[i], (uint16_t)port).target == port;
+		for (unsigned int i = 0; i < tcp->rules->n_maps && !forwarded; i++)
+			forwarded = !tcp->rules->maps[i].scan &&
+				    tcp->rules->maps[i].first == tcp->rules->maps[i].target &&
+				    port >= tcp->rules->maps[i].first &&
+				    port <= tcp->rules->maps[i].last;
+		if (forwarded)
+			port_set_add(udp, (uint16_t)port);
 	}
 }
 
@@ -194,12 +213,13 @@ void auto_ports_look(struct auto_ports *ports)
 		return;
 	if (ports->direction.own_udp)
 		ports->direction.own_udp(ports->direction.arg, &own);
-	port_set_subtract(&found.udp, &own);
-	if (ports->own) {
+	if (ports->own)
 		port_set_subtract(&found.tcp, &ports->own->tcp);
-		port_set_subtract(&found.udp, &ports->own->udp);
-	}
 	look_side(ports, &ports->tcp, &found.tcp, &ports->forwarded.tcp);
+	add_tcp_ports(&ports->tcp, &found.tcp, &found.udp);
+	port_set_subtract(&found.udp, &own);
+	if (ports->own)
+		port_set_subtract(&found.udp, &ports->own->udp);
 	look_side(ports, &ports->udp, &found.udp, &ports->forwarded.udp);
 }
 

@@ -33,15 +33,26 @@ void daemon_signals(sigset_t *set)
 }
 
 /* Whether the file has the number of a process that lives. */
-static bool is_in_use(int fd)
+static bool is_in_use(const char *path)
 {
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	char text[16] = "";
-	long pid;
+	long pid = 0;
 
-	if (pread(fd, text, sizeof(text) - 1, 0) <= 0)
-		return false;
-	pid = strtol(text, NULL, 10);
+	if (fd >= 0 && pread(fd, text, sizeof(text) - 1, 0) > 0)
+		pid = strtol(text, NULL, 10);
+	if (fd >= 0)
+		close(fd);
 	return pid > 0 && pid <= INT_MAX && (kill((pid_t)pid, 0) == 0 || errno == EPERM);
+}
+
+/* Empties a file; a pipe or a device is left alone, and not even looked into. */
+static void cut_file(int fd, const char *path)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && !is_in_use(path) && ftruncate(fd, 0))
+		log_debug("Couldn't cut the PID file: %s", strerror(errno));
 }
 
 /* One that is there may be a running daemon's: then it keeps its content until we are ready. It is
@@ -54,10 +65,9 @@ static int open_pid_file(struct daemon *daemon, const char *path)
 	if (daemon->pid_fd >= 0)
 		return owned_file_note(&daemon->pid_path, path);
 	if (errno == EEXIST)
-		daemon->pid_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		daemon->pid_fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	if (daemon->pid_fd >= 0) {
-		if (!is_in_use(daemon->pid_fd) && ftruncate(daemon->pid_fd, 0))
-			log_debug("Couldn't cut the PID file: %s", strerror(errno));
+		cut_file(daemon->pid_fd, path);
 		return 0;
 	}
 	error = errno;

@@ -1,21 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "forward.h"
 
+#include "port_tally.h"
+
 #include "taploom/log.h"
 #include "taploom/shard.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
-#include <sys/resource.h>
-
-/* How the ports of one protocol went. */
-struct tally {
-	unsigned int bound;
-	unsigned int refused[3]; /* of weak ones: taken, not permitted, other reasons */
-};
-
-static const char *const refusals[] = { "in use by others", "not permitted", "refused" };
 
 static const char *where(const struct port_map *map, char *text, size_t size)
 {
@@ -36,31 +29,15 @@ static const char *proto_name(uint8_t proto)
 	return proto == IPPROTO_TCP ? "TCP" : "UDP";
 }
 
-static void explain_limit(uint64_t ports)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
-		log_error("The limit on open files is %llu: these ports alone take %llu; raise it "
-			  "(ulimit -n), or forward fewer ports",
-			  (unsigned long long)limit.rlim_cur, (unsigned long long)ports);
-}
-
 static int bind_port(struct runtime *rt, uint8_t proto, const struct port_map *map, uint16_t port,
-		     struct tally *tally) ON_CONTROL
+		     struct port_tally *tally) ON_CONTROL
 {
 	struct listener *listener;
 	char text[80];
-	int error = shards_listen(rt, proto, map, port, &listener);
+	int error = port_tally_add(tally, map, shards_listen(rt, proto, map, port, &listener));
 
-	if (!error) {
-		tally->bound++;
+	if (!error)
 		return 0;
-	}
-	if (map->weak && error != -EMFILE && error != -ENFILE) {
-		tally->refused[error == -EADDRINUSE ? 0 : error == -EACCES ? 1 : 2]++;
-		return 0;
-	}
 	log_error("Listen failed for HOST %s port %s/%u: %s", proto_name(proto),
 		  where(map, text, sizeof(text)), port, strerror(-error));
 	if (error == -EACCES)
@@ -71,13 +48,22 @@ static int bind_port(struct runtime *rt, uint8_t proto, const struct port_map *m
 	return error;
 }
 
-static uint64_t count_ports(const struct port_rules *rules)
+static int bind_map(struct runtime *rt, uint8_t proto, const struct port_rules *rules,
+		    unsigned int number, struct port_tally *tally) ON_CONTROL
 {
-	uint64_t n = 0;
+	const struct port_map *map = &rules->maps[number];
+	char text[80];
+	int error = 0;
 
-	for (unsigned int i = 0; i < rules->n_maps; i++)
-		n += rules->maps[i].scan ? 0u : 1u + rules->maps[i].last - rules->maps[i].first;
-	return n;
+	for (uint32_t port = map->first; port <= map->last && !error; port++)
+		error = bind_port(rt, proto, map, (uint16_t)port, tally);
+	if (error)
+		return error;
+	error = port_tally_end(tally, rules, number);
+	if (error)
+		log_error("Listen failed for HOST %s %s: none of all ports could be bound: %s",
+			  proto_name(proto), where(map, text, sizeof(text)), strerror(-error));
+	return error;
 }
 
 static void log_map(uint8_t proto, const struct port_map *map)
@@ -90,19 +76,9 @@ static void log_map(uint8_t proto, const struct port_map *map)
 			 map->target + (map->last - map->first));
 }
 
-static void log_tally(uint8_t proto, const struct tally *tally)
-{
-	log_info("Forwarding %s: %u ports bound", proto_name(proto), tally->bound);
-	for (unsigned int i = 0; i < 3; i++) {
-		if (tally->refused[i])
-			log_info("Forwarding %s: %u ports left out, %s", proto_name(proto),
-				 tally->refused[i], refusals[i]);
-	}
-}
-
 static int forward(struct runtime *rt, uint8_t proto, const struct port_rules *rules) ON_CONTROL
 {
-	struct tally tally = { 0 };
+	struct port_tally tally = { 0 };
 	bool bound = false;
 	int error = 0;
 
@@ -113,15 +89,15 @@ static int forward(struct runtime *rt, uint8_t proto, const struct port_rules *r
 			continue; /* namespace mode follows those */
 		bound = true;
 		log_map(proto, map);
-		for (uint32_t port = map->first; port <= map->last && !error; port++)
-			error = bind_port(rt, proto, map, (uint16_t)port, &tally);
+		error = bind_map(rt, proto, rules, i, &tally);
 	}
 	if (error == -EMFILE || error == -ENFILE)
-		explain_limit(count_ports(&rt->config->tcp_in) + count_ports(&rt->config->udp_in));
+		port_tally_explain_limit(port_tally_wanted(&rt->config->tcp_in) +
+					 port_tally_wanted(&rt->config->udp_in));
 	if (error)
 		log_error("Couldn't listen on requested ports");
 	else if (bound)
-		log_tally(proto, &tally);
+		port_tally_log(&tally, proto == IPPROTO_TCP ? "Forwarding TCP" : "Forwarding UDP");
 	return error;
 }
 

@@ -15,17 +15,26 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define FILES_MAX 4
-#define KEPT	  (PRIVILEGE(CAP_DAC_OVERRIDE) | PRIVILEGE(CAP_FOWNER))
+#define KEPT (PRIVILEGE(CAP_DAC_OVERRIDE) | PRIVILEGE(CAP_FOWNER))
 
-/* Whether a user may remove files of its own from the folder; groups beyond gid are given up. */
+/* In a folder like /tmp a file is its owner's to remove, and the folder's owner's. */
+static bool forbids(const struct owned_file *file, const struct stat *dir, uid_t uid)
+{
+	struct stat st;
+
+	if (!(dir->st_mode & S_ISVTX) || dir->st_uid == uid)
+		return false;
+	return fstatat(file->dir_fd, file->name, &st, AT_SYMLINK_NOFOLLOW) || st.st_uid != uid;
+}
+
+/* Whether a user may remove the file; groups beyond gid are given up. */
 static bool may_remove(const struct owned_file *file, uid_t uid, gid_t gid)
 {
 	struct stat st;
 
 	if (file->dir_fd < 0)
 		return true;
-	if (fstat(file->dir_fd, &st))
+	if (fstat(file->dir_fd, &st) || forbids(file, &st, uid))
 		return false;
 	if (st.st_uid == uid)
 		return (st.st_mode & (S_IWUSR | S_IXUSR)) == (S_IWUSR | S_IXUSR);
@@ -37,7 +46,7 @@ static bool may_remove(const struct owned_file *file, uid_t uid, gid_t gid)
 /* Whoever reads our output to its end does not wait for the keeper's. */
 static void leave_all(int fd, struct owned_file *const files[], unsigned int n)
 {
-	int kept[FILES_MAX + 1] = { fd };
+	int kept[KEEPER_FILES + 1] = { fd };
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; stream++)
@@ -83,9 +92,11 @@ static int fork_keeper(struct keeper *keeper, struct owned_file *const files[], 
 	}
 	keeper->fd = pair[0];
 	for (unsigned int i = 0; i < n; i++) {
+		keeper->files[i] = files[i];
 		files[i]->keeper_fd = keeper->fd;
 		files[i]->keeper_index = (uint8_t)i;
 	}
+	keeper->n_files = n;
 	return 0;
 }
 
@@ -112,6 +123,8 @@ void keeper_stop(struct keeper *keeper)
 		return;
 	close(keeper->fd);
 	keeper->fd = -1;
+	for (unsigned int i = 0; i < keeper->n_files; i++)
+		keeper->files[i]->keeper_fd = -1;
 	while (waitpid(keeper->pid, NULL, 0) < 0 && errno == EINTR)
 		;
 }

@@ -9,9 +9,13 @@
 
 #include "owned_file.h"
 
+#define KEEPER_FILES 4
+
 struct keeper {
 	int fd; /* owned; -1: none was needed */
 	pid_t pid;
+	struct owned_file *files[KEEPER_FILES]; /* lent until keeper_stop() */
+	unsigned int n_files;
 };
 
 static inline void keeper_init(struct keeper *keeper)
@@ -29,5 +33,5 @@ static inline void keeper_init(struct keeper *keeper)
 int keeper_start(struct keeper *keeper, struct owned_file *const files[], unsigned int n, uid_t uid,
 		 gid_t gid);
 
-/* Waits for its end; behind the last owned_file_remove(). */
+/* Ends it, if there is one: from then on nothing is removed but what the user may remove. */
 void keeper_stop(struct keeper *keeper);

@@ -92,8 +92,8 @@ static int keep_removable(struct program *program)
 	gid_t gid;
 	int changes = privileges_user(program->config->runas, &uid, &gid);
 
-	if (changes <= 0 || in_namespace(program))
-		return changes < 0 ? changes : 0;
+	if (changes <= 0)
+		return changes;
 	return keeper_start(&program->keeper, files, sizeof(files) / sizeof(files[0]), uid, gid);
 }
 
@@ -150,7 +150,10 @@ static int start(struct program *program)
 	error = error ? error : make_all(program);
 	error = error ? error : threads_start(&program->threads, &program->rt, program->transport);
 	error = error ? error : daemon_ready(&program->daemon);
-	return error || !in_namespace(program) ? error : namespace_ready(&program->ns);
+	if (error || !in_namespace(program))
+		return error;
+	keeper_stop(&program->keeper); /* there is no socket, and a PID file stays */
+	return namespace_ready(&program->ns);
 }
 
 static void end(struct program *program)

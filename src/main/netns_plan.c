@@ -256,10 +256,10 @@ static int plan_version(struct netns_plan *plan, const struct config *config,
 	return 0;
 }
 
-static const char *template_name(const struct host_net *host)
+static const char *template_name(const struct config *config, const struct host_net *host)
 {
 	for (int v = 0; v < IP_VERSIONS; v++)
-		if (host->v[v].ifindex && host->v[v].ifname[0])
+		if (!config->family_off[v] && host->v[v].ifindex && host->v[v].ifname[0])
 			return host->v[v].ifname;
 	return "tap0";
 }
@@ -267,7 +267,7 @@ static const char *template_name(const struct host_net *host)
 int netns_plan_make(struct netns_plan *plan, const struct config *config, const struct netconf *net,
 		    const struct host_net *host, unsigned int n_queues)
 {
-	const char *name = config->ns_ifname[0] ? config->ns_ifname : template_name(host);
+	const char *name = config->ns_ifname[0] ? config->ns_ifname : template_name(config, host);
 
 	memset(plan, 0, sizeof(*plan));
 	snprintf(plan->ifname, IFNAMSIZ, "%s", name);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ns_ports.h"
 
+#include "port_tally.h"
+
 #include "taploom/log.h"
 #include "taploom/ns_sockets.h"
 #include "taploom/shard.h"
@@ -128,26 +130,53 @@ static int open_both(struct ns_ports *ports, uint8_t proto, uint16_t port, uint1
 	return error;
 }
 
+static int open_map(struct ns_ports *ports, uint8_t proto, const struct port_rules *rules,
+		    unsigned int number, struct port_tally *tally) ON_CONTROL
+{
+	const struct port_map *map = &rules->maps[number];
+	const char *name = proto == IPPROTO_TCP ? "TCP" : "UDP";
+	int error;
+
+	for (uint32_t port = map->first; port <= map->last; port++) {
+		struct opened opened = { 0 };
+		uint16_t target = (uint16_t)(map->target + (port - map->first));
+
+		error = open_both(ports, proto, (uint16_t)port, target, &map->addr, &opened);
+		error = port_tally_add(tally, map, error);
+		if (!error)
+			continue;
+		log_error("Listen failed for NAMESPACE %s port %u: %s", name, port,
+			  strerror(-error));
+		return error;
+	}
+	error = port_tally_end(tally, rules, number);
+	if (error)
+		log_error("Listen failed for NAMESPACE %s: none of all ports could be bound: %s",
+			  name, strerror(-error));
+	return error;
+}
+
 static int open_rules(struct ns_ports *ports, uint8_t proto,
 		      const struct port_rules *rules) ON_CONTROL
 {
-	for (unsigned int i = 0; i < rules->n_maps; i++) {
-		const struct port_map *map = &rules->maps[i];
+	const struct config *config = ports->rt->config;
+	struct port_tally tally = { 0 };
+	bool any = false;
+	int error = 0;
 
-		for (uint32_t port = map->first; port <= map->last && !map->scan; port++) {
-			struct opened opened = { 0 };
-			uint16_t target = (uint16_t)(map->target + (port - map->first));
-			int error = open_both(ports, proto, (uint16_t)port, target, &map->addr,
-					      &opened);
-
-			if (!error || map->weak)
-				continue;
-			log_error("Listen failed for NAMESPACE %s port %u: %s",
-				  proto == IPPROTO_TCP ? "TCP" : "UDP", port, strerror(-error));
-			return error;
-		}
+	for (unsigned int i = 0; i < rules->n_maps && !error; i++) {
+		if (rules->maps[i].scan)
+			continue;
+		any = true;
+		error = open_map(ports, proto, rules, i, &tally);
 	}
-	return 0;
+	if (error == -EMFILE || error == -ENFILE) /* one of each IP version */
+		port_tally_explain_limit(2 * (port_tally_wanted(&config->tcp_out) +
+					      port_tally_wanted(&config->udp_out)));
+	if (!error && any)
+		port_tally_log(&tally, proto == IPPROTO_TCP ? "Forwarding TCP outward"
+							    : "Forwarding UDP outward");
+	return error;
 }
 
 int ns_ports_new(struct ns_ports **out, struct runtime *rt, struct ns_thread *thread)

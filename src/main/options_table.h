@@ -76,7 +76,7 @@
 	X(ADDRESSES, 'g', "gateway", "ADDR", ANY, guest_side, gateway, 0, 0,                       \
 	  "the guest's gateway, once per IP version; default: the host's")                         \
 	X(ADDRESSES, 'M', "mac-addr", "ADDR", ANY, our_mac, our_mac, 0, 0,                         \
-	  "link-layer address that the guest sees us by; default: of the interface")               \
+	  "link-layer address that the guest sees us by; default 9a:55:9a:55:9a:55")               \
 	X(ADDRESSES, 'm', "mtu", "MTU", ANY, mtu, mtu, 68, 65535,                                  \
 	  "MTU announced to the guest, 0 for none; default 65520")                                 \
 	/* Names */                                                                                \

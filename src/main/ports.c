@@ -35,6 +35,12 @@ static bool __attribute__((format(printf, 2, 3))) refuse(struct spec *s, const c
 	return false;
 }
 
+bool ports_equal_place(const struct port_map *a, const struct port_map *b)
+{
+	return ip_eq(&a->addr, &b->addr) && a->v6_only == b->v6_only &&
+	       strcmp(a->ifname, b->ifname) == 0;
+}
+
 bool ports_same_place(const struct port_map *a, const struct port_map *b)
 {
 	bool a_both = ip_is_unset(&a->addr) && !a->v6_only;

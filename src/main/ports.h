@@ -40,6 +40,9 @@ struct port_range {
 bool ports_parse(struct port_rules *rules, const char *spec, struct port_range ephemeral,
 		 char *error, size_t error_size);
 
+/* Whether two maps name the same address and interface. */
+bool ports_equal_place(const struct port_map *a, const struct port_map *b);
+
 /* Whether two maps bind the same address, their ports apart. */
 bool ports_same_place(const struct port_map *a, const struct port_map *b);
 

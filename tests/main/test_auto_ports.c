@@ -57,7 +57,7 @@ static void rule(struct port_rules *rules, const char *spec)
 	assert_true(ports_parse(rules, spec, ephemeral, error, sizeof(error)));
 }
 
-static int set_up_with(void **state, const char *tcp, const char *more)
+static int set_up_with(void **state, const char *tcp, const char *more, const char *udp)
 {
 	struct fixture *f = test_calloc(1, sizeof(*f));
 	struct auto_direction direction = {
@@ -72,7 +72,7 @@ static int set_up_with(void **state, const char *tcp, const char *more)
 	rule(&f->tcp, tcp);
 	if (more)
 		rule(&f->tcp, more);
-	rule(&f->udp, "auto");
+	rule(&f->udp, udp);
 	assert_int_equal(port_scan_open(&f->sockets, true), 0);
 	direction.sockets = f->sockets;
 	assert_int_equal(auto_ports_new(&f->ports, &direction), 0);
@@ -82,7 +82,12 @@ static int set_up_with(void **state, const char *tcp, const char *more)
 
 static int set_up(void **state)
 {
-	return set_up_with(state, "auto", NULL);
+	return set_up_with(state, "auto", NULL, "auto");
+}
+
+static int set_up_tcp(void **state)
+{
+	return set_up_with(state, "auto", NULL, "none");
 }
 
 static int tear_down(void **state)
@@ -131,6 +136,56 @@ static void test_a_udp_socket_is_opened_as_udp(void **state)
 	close(fd);
 }
 
+/* What the UDP side makes of a listener of TCP on PORT, by one or two specs of -t. */
+static const struct udp_case {
+	const char *name;
+	const char *specs[2];
+	const char *udp;
+	uint16_t port; /* opened of UDP; 0: none */
+} udp_cases[] = {
+	{ "a TCP port that is forwarded opens that of UDP too", { "auto" }, "auto", PORT },
+	{ "one that was given does so too", { "4711" }, "auto", PORT },
+	{ "one that leads elsewhere does not", { "80:4711,auto" }, "auto", 0 },
+	{ "one that was given with a target does not", { "4711:80" }, "auto", 0 },
+	{ "one that is not forwarded does not", { "auto,~4711" }, "auto", 0 },
+	{ "an exclusion of UDP holds", { "auto" }, "auto,~4711", 0 },
+	{ "without UDP there is none", { "auto" }, "none", 0 },
+};
+
+static void run_udp_case(void **state)
+{
+	const struct udp_case *c = *state;
+	struct fixture *f;
+	int fd = listener(SOCK_STREAM);
+
+	role_is_control();
+	set_up_with(state, c->specs[0], c->specs[1], c->udp);
+	f = *state;
+	auto_ports_look(f->ports);
+	assert_int_equal(port_set_has(&auto_ports_forwarded(f->ports)->udp, PORT), c->port != 0);
+	assert_int_equal(f->last.proto == IPPROTO_UDP ? f->last.port : 0, c->port);
+	close(fd);
+	f->last.proto = 0;
+	auto_ports_look(f->ports);
+	assert_false(port_set_has(&auto_ports_forwarded(f->ports)->udp, PORT));
+	assert_int_equal(f->last.proto == IPPROTO_UDP ? f->last.port : 0, c->port);
+	tear_down(state);
+}
+
+static void test_our_own_udp_port_is_no_listener_of_tcp(void **state)
+{
+	struct fixture *f = *state;
+	int fd = listener(SOCK_STREAM);
+
+	role_is_control();
+	port_set_add(&f->own.udp, PORT);
+	auto_ports_set_own(f->ports, &f->own);
+	auto_ports_look(f->ports);
+	assert_int_equal(f->n_open, 1);
+	assert_int_equal(f->last.proto, IPPROTO_TCP);
+	close(fd);
+}
+
 static void test_a_closed_listener_is_closed_by_its_event(void **state)
 {
 	struct fixture *f = *state;
@@ -176,7 +231,7 @@ static void run_spec_case(void **state)
 	int fd = listener(SOCK_STREAM);
 
 	role_is_control();
-	set_up_with(state, c->specs[0], c->specs[1]);
+	set_up_with(state, c->specs[0], c->specs[1], "none");
 	f = *state;
 	auto_ports_look(f->ports);
 	assert_int_equal(f->n_open, c->n_open);
@@ -218,28 +273,40 @@ static void test_a_refused_port_is_tried_again_at_the_next_look(void **state)
 	close(fd);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define TEST(f)	    cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define TEST_TCP(f) cmocka_unit_test_setup_teardown(f, set_up_tcp, tear_down)
 
 #define N_SPECS (sizeof(spec_cases) / sizeof(spec_cases[0]))
+#define N_UDP	(sizeof(udp_cases) / sizeof(udp_cases[0]))
+
+static const struct CMUnitTest plain_tests[] = {
+	TEST_TCP(test_a_listener_is_opened_on_the_other_side_once),
+	TEST(test_a_udp_socket_is_opened_as_udp),
+	TEST(test_our_own_udp_port_is_no_listener_of_tcp),
+	TEST_TCP(test_a_closed_listener_is_closed_by_its_event),
+	TEST(test_our_own_listener_is_not_forwarded_back),
+	TEST_TCP(test_a_refused_port_is_tried_again_at_the_next_look),
+};
 
 int main(void)
 {
-	struct CMUnitTest tests[N_SPECS + 5] = {
-		TEST(test_a_listener_is_opened_on_the_other_side_once),
-		TEST(test_a_udp_socket_is_opened_as_udp),
-		TEST(test_a_closed_listener_is_closed_by_its_event),
-		TEST(test_our_own_listener_is_not_forwarded_back),
-		TEST(test_a_refused_port_is_tried_again_at_the_next_look),
-	};
+	struct CMUnitTest specs[N_SPECS], udp[N_UDP];
+	int failed;
 
 	for (size_t i = 0; i < N_SPECS; i++)
-		tests[5 + i] = (struct CMUnitTest){ .name = spec_cases[i].name,
-						    .test_func = run_spec_case,
-						    .initial_state = (void *)&spec_cases[i] };
+		specs[i] = (struct CMUnitTest){ .name = spec_cases[i].name,
+						.test_func = run_spec_case,
+						.initial_state = (void *)&spec_cases[i] };
+	for (size_t i = 0; i < N_UDP; i++)
+		udp[i] = (struct CMUnitTest){ .name = udp_cases[i].name,
+					      .test_func = run_udp_case,
+					      .initial_state = (void *)&udp_cases[i] };
 	if ((unshare(CLONE_NEWNET) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0) ||
 	    system("ip link set lo up") != 0) {
 		puts("skipped: no network namespace can be made here");
 		return 0;
 	}
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	failed = cmocka_run_group_tests(plain_tests, NULL, NULL);
+	failed += cmocka_run_group_tests_name("specs", specs, NULL, NULL);
+	return failed + cmocka_run_group_tests_name("udp", udp, NULL, NULL);
 }
