@@ -128,3 +128,9 @@ void keeper_stop(struct keeper *keeper)
 	while (waitpid(keeper->pid, NULL, 0) < 0 && errno == EINTR)
 		;
 }
+
+void keeper_relieve(struct keeper *keeper, const struct owned_file *last)
+{
+	if (may_remove(last, geteuid(), getegid()))
+		keeper_stop(keeper);
+}

@@ -33,5 +33,8 @@ static inline void keeper_init(struct keeper *keeper)
 int keeper_start(struct keeper *keeper, struct owned_file *const files[], unsigned int n, uid_t uid,
 		 gid_t gid);
 
+/* Ends it if this is the only file left to remove, and the present user may. */
+void keeper_relieve(struct keeper *keeper, const struct owned_file *last);
+
 /* Ends it, if there is one: from then on nothing is removed but what the user may remove. */
 void keeper_stop(struct keeper *keeper);

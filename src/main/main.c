@@ -150,10 +150,10 @@ static int start(struct program *program)
 	error = error ? error : make_all(program);
 	error = error ? error : threads_start(&program->threads, &program->rt, program->transport);
 	error = error ? error : daemon_ready(&program->daemon);
-	if (error || !in_namespace(program))
+	if (error)
 		return error;
-	keeper_stop(&program->keeper); /* there is no socket, and a PID file stays */
-	return namespace_ready(&program->ns);
+	keeper_relieve(&program->keeper, &program->side.socket); /* the PID file stays */
+	return in_namespace(program) ? namespace_ready(&program->ns) : 0;
 }
 
 static void end(struct program *program)

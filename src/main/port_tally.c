@@ -17,7 +17,8 @@ int port_tally_add(struct port_tally *tally, const struct port_map *map, int err
 		tally->of_all++;
 		return 0;
 	}
-	if (!map->weak || error == -EMFILE || error == -ENFILE)
+	/* What each of the others would meet too ends it as well. */
+	if (!map->weak || error == -EMFILE || error == -ENFILE || error == -ENODEV)
 		return error;
 	tally->refused[error == -EADDRINUSE ? 0 : error == -EACCES ? 1 : 2]++;
 	tally->last_error = error;

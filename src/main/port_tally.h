@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How the binding of an option's ports went. Where a port was named, its refusal ends the start; of
- * "all", what is taken or not permitted is left out and counted, but something must remain, and a
- * limit on open files is nothing to be passed over. Main thread.
+ * "all", what is taken or not permitted is left out and counted, but something must remain; a limit
+ * on open files, or an interface that is not there, is nothing to be passed over. Main thread.
  */
 #pragma once
 

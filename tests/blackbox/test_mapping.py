@@ -282,6 +282,36 @@ def a_guest_that_has_only_announced_itself_by_arp_is_reached(case):
 
 
 @test
+def a_guest_that_has_only_probed_for_its_address_is_reached(case):
+    """By duplicate address detection: all that a guest says that only serves."""
+    case.start("-t", PORT)
+    own = "2001:db8::150"
+    guest = case.guest(resolve=False, ip4=None, ip6=own)
+    guest.send(guest.solicitation(own, src="::", options=b""))
+    guest.resolve("fe80::1")
+    conn, peer = case.forwarded(PORT, FAR6)
+    assert conn.local == own, conn.local
+    tcp_works(conn, peer)
+
+
+@test
+def a_stray_source_does_not_keep_the_forwarded_ports(case):
+    guest = case.joined("-t", PORT)
+    server = case.net.remote.udp(FAR6)
+    case.cleanups.append(server.close)
+
+    def say(src):
+        guest.send(guest.udp(FAR6, server.getsockname()[1], b"x", src=src))
+        guest.pump(1.2)  # an address is told of once a second at most
+
+    for src in (HOST6, "2001:db8:17::5", HOST6):  # IPv4 would be heard again by ARP
+        say(src)
+    conn, peer = case.forwarded(PORT, FAR6)
+    assert conn.local == HOST6, conn.local
+    tcp_works(conn, peer)
+
+
+@test
 def an_arp_probe_tells_nothing_of_the_guests_address(case):
     case.start("-t", PORT)
     guest = case.guest(resolve=False, ip6=None)

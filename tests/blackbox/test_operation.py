@@ -103,11 +103,16 @@ def _(case, mode):
     assert not os.path.exists("/proc/%d" % keeper)
 
 
-@rows(("a failed start in root's folder leaves nothing", ()), ("a failed start in the foreground neither", ("-f",)))
-def _(case, options):
+@rows(("a failed start in root's folder leaves nothing", 0o700, (), None),
+      ("a failed start in the foreground neither", 0o700, ("-f",), None),
+      ("nor one in a folder like /tmp", 0o1777, ("-f",), None),
+      ("nor one with a command", 0o700, ("--", "true"), "pasta"),
+      ("nor one in the foreground for a namespace", 0o1777, ("-f", "--", "true"), "pasta"))
+def _(case, mode, options, name):
     taken = case.net.host.tcp_server("0.0.0.0", 4444)
-    os.chmod(case.dir, 0o700)
-    done = case.run("-q", "-s", case.path("s"), "-P", case.pid_file(), "-t", "4444", *options)
+    os.chmod(case.dir, mode)
+    own = () if name else ("-s", case.path("s"))
+    done = case.run("-q", *own, "-P", case.pid_file(), "-t", "4444", *options, name=name)
     assert done.returncode == 1 and os.listdir(case.dir) == [], (done.stderr, os.listdir(case.dir))
     taken.close()
 
@@ -121,11 +126,13 @@ def who_keeps_the_right_to_remove_ends_with_a_daemon_that_is_killed(case):
     wait_for(lambda: gone(keeper), "it ends")
 
 
-@test
-def in_a_folder_of_all_nobody_keeps_a_right(case):
-    _, pid, _ = background(case)
+@rows(("in a folder of all nobody keeps a right", 0o777), ("in one like /tmp neither", 0o1777))
+def _(case, mode):
+    os.chmod(case.dir, mode)
+    _, pid, path = background(case)
     assert not keepers(pid)
     end(pid)
+    assert not os.path.exists(path), "the socket stayed"
 
 
 @test
@@ -248,13 +255,21 @@ ERRORS = (
     ("a folder as capture is named", ("--pcap", "/tmp"), r"/tmp"),
     ("a folder that is not there is named for the socket", ("-s", "/nonexistent/s"), r"/nonexistent/s"),
     ("ports of a protocol that is off contradict it", ("--no-tcp", "-t", "22"), r"no-tcp.*tcp-ports"),
-    ("all ports of an address that is not here are an error", ("-t", "203.0.113.9/all"),
-     r"Listen failed for HOST TCP 203\.0\.113\.9: none of all ports"),
-    ("all UDP ports of an interface that is not here are an error", ("-u", "%nope2/all"), r"nope2"),
     ("a prefix length given twice contradicts", ("-a", "10.0.0.1/24", "-n", "16"), r"netmask"),
     ("too many shards are refused", ("--shards", "65"), r"65"),
     ("a migration's helper is not in this build", ("--repair-path", "/tmp/r"), r"not in this build"),
 )
+
+
+@rows(("all ports of an address that is not here are an error", ("-t", "203.0.113.9/all"),
+       r"^Listen failed for HOST TCP 203\.0\.113\.9: none of all ports could be bound: Cannot assign"),
+      ("all ports of an interface that is not here are an error", ("-u", "%nope2/all"),
+       r"^Listen failed for HOST UDP port \*%nope2/1: No such device"),
+      ("all ports of an address beside others are an error", ("-t", HOST4 + "/~1-60999", "-t", "203.0.113.9/~1-60999"),
+       r"^Listen failed for HOST TCP 203\.0\.113\.9: none of all ports"))
+def _(case, options, pattern):
+    done = case.run("-f", "-q", "-s", case.path("s"), *options, timeout=60)
+    assert done.returncode == 1 and re.search(pattern, done.stderr, re.M), done
 
 
 @rows(*ERRORS)

@@ -118,6 +118,24 @@ static void an_address_that_goes_is_let_go(void **state)
 	assert_false(ip_is_unset(&host.v[IP6].addr));
 }
 
+/* A link that redials, and one that any machine with containers has beside it: a guess would be
+ * that one, as the first that is up with an address. */
+static void an_interface_of_an_on_link_route_stays_when_it_loses_all(void **state)
+{
+	if (!*state)
+		skip();
+	run("ip link add docker0 type veth peer name docker1");
+	run("ip link set docker0 up; ip link set docker1 up");
+	run("ip address add 172.17.0.1/16 dev docker0");
+	add_interface();
+	run("ip route del default; ip route add default dev veth0");
+	read_events(*state);
+	assert_string_equal(get(*state).v[IP4].ifname, "veth0");
+	run("ip address del 192.0.2.2/24 dev veth0"); /* and with it the route */
+	assert_true(read_events(*state));
+	assert_string_equal(get(*state).v[IP4].ifname, "veth0");
+}
+
 static void nothing_new_is_told_when_nothing_changed(void **state)
 {
 	if (!*state)
@@ -164,6 +182,7 @@ int main(void)
 		TEST(an_empty_namespace_has_no_interface),
 		TEST(a_new_interface_is_taken_up),
 		TEST(an_address_that_goes_is_let_go),
+		TEST(an_interface_of_an_on_link_route_stays_when_it_loses_all),
 		TEST(nothing_new_is_told_when_nothing_changed),
 		TEST(events_that_were_lost_make_a_new_dump),
 		TEST(there_are_more_interfaces_than_fit_into_one_answer),

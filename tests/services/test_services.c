@@ -314,6 +314,36 @@ static void solicit_neighbour(struct world *w, const char *src, const char *targ
 	w->len = reply_icmp6(w->bytes, sizeof(w->bytes), &path, ns, sizeof(ns));
 }
 
+static bool shows(struct world *w, const char *addr)
+{
+	struct ip_addr expected = ip(addr), shown;
+
+	role_is_control();
+	return services_shown_address(w->services, &shown) && ip_eq(&shown, &expected);
+}
+
+static void a_lease_and_an_announcement_show_the_guests_address(void **state)
+{
+	struct world *w = *state;
+	struct ip_addr shown;
+
+	ask_arp(w, "192.0.2.77", "192.0.2.1");
+	assert_true(shows(w, "192.0.2.77"));
+	discover(w); /* an offer is no lease */
+	deliver(w, 0);
+	role_is_control();
+	assert_false(services_shown_address(w->services, &shown));
+	renew(w, "192.0.2.1");
+	deliver(w, 0);
+	assert_true(shows(w, "192.0.2.10"));
+	solicit_neighbour(w, "::", "2001:db8::77");
+	deliver(w, 0);
+	assert_true(shows(w, "2001:db8::77"));
+	solicit_neighbour(w, "fe80::2", "2001:db8::77"); /* somebody else's */
+	deliver(w, 0);
+	assert_false(services_shown_address(w->services, &shown));
+}
+
 static void a_neighbour_solicitation_is_answered(void **state)
 {
 	struct world *w = *state;
@@ -480,6 +510,7 @@ int main(void)
 		TEST(a_solicit_gets_an_advertise),
 		TEST(a_udp_checksum_of_zero_is_refused_in_ipv6),
 		TEST(a_v4_mapped_source_in_ipv6_is_refused),
+		TEST(a_lease_and_an_announcement_show_the_guests_address),
 		TEST(a_neighbour_solicitation_is_answered),
 		TEST(a_wrong_icmpv6_checksum_is_counted),
 		TEST(a_hop_limit_below_255_is_counted),
