@@ -3,6 +3,7 @@
 
 #include "counters_show.h"
 #include "daemon.h"
+#include "guest_addrs.h"
 #include "inbox.h"
 
 #include "taploom/log.h"
@@ -28,7 +29,7 @@ struct control {
 	struct inbox inbox;
 	struct counters counters;
 	struct log_limit limit;
-	_Atomic uint64_t posted[16]; /* addresses and the second; any thread, relaxed */
+	struct guest_addrs addrs;
 	int epoll_fd;
 	int signal_fd;
 	bool ending;
@@ -49,19 +50,6 @@ enum drop control_post_frame(struct control *control, const struct frame *frame)
 	return inbox_post_frame(&control->inbox, frame);
 }
 
-/* Whether the address was posted a moment ago: a guest may use several by turns. */
-static bool posted_lately(struct control *control, const struct ip_addr *addr)
-{
-	uint64_t mix = (addr->q[0] ^ addr->q[1] * 0x9e3779b97f4a7c15u) * 0xff51afd7ed558ccdu;
-	uint64_t word = (mix & ~UINT64_C(0xffff)) | (now_us() >> 20 & 0xffff);
-	_Atomic uint64_t *slot = &control->posted[mix >> 60];
-
-	if (atomic_load_explicit(slot, memory_order_relaxed) == word)
-		return true;
-	atomic_store_explicit(slot, word, memory_order_relaxed);
-	return false;
-}
-
 static bool is_seen(const struct netconf_version *v, const struct ip_addr *addr)
 {
 	return ip_eq(addr, &v->seen) || ip_eq(addr, &v->seen_local);
@@ -69,9 +57,16 @@ static bool is_seen(const struct netconf_version *v, const struct ip_addr *addr)
 
 bool control_guest_address(struct control *control, const struct ip_addr *addr)
 {
-	if (is_seen(&netconf_get(control->rt)->v[ip_version_of(addr)], addr))
+	enum ip_version version = ip_version_of(addr);
+	const struct netconf_version *v = &netconf_get(control->rt)->v[version];
+	uint32_t tick = guest_addrs_tick();
+
+	if (ip_eq(addr, &v->addr))
+		guest_addrs_heard(&control->addrs, version, tick);
+	if (is_seen(v, addr))
 		return true;
-	return !posted_lately(control, addr) && inbox_post_address(&control->inbox, addr);
+	return !guest_addrs_lately(&control->addrs, addr, tick) &&
+	       inbox_post_address(&control->inbox, addr);
 }
 
 void control_guest_event(struct control *control, enum guest_event event)
@@ -118,10 +113,9 @@ static bool take_signals(struct control_hook *hook)
 }
 
 /* In this order: a reader that sees the new count tells of its guest anew, and is heard. */
-static void hear_addresses_anew(struct control *control)
+static void hear_addresses_anew(struct control *control) ON_CONTROL
 {
-	for (size_t i = 0; i < sizeof(control->posted) / sizeof(control->posted[0]); i++)
-		atomic_store_explicit(&control->posted[i], 0, memory_order_relaxed);
+	guest_addrs_forget(&control->addrs);
 	atomic_fetch_add_explicit(&control->rt->addrs_forgotten, 1, memory_order_release);
 }
 
@@ -173,7 +167,10 @@ static void take_guest_event(struct control *control, enum guest_event event) ON
 /* What it used before may be what it goes on to use: readers tell of that as if it were new. */
 static void note_address(struct control *control, const struct ip_addr *addr) ON_CONTROL
 {
-	if (network_guest_address(control->network, addr))
+	const struct netconf_version *v = &control->rt->netconf_rcu->v[ip_version_of(addr)];
+
+	if (guest_addrs_waits(&control->addrs, v, addr, guest_addrs_tick()) ||
+	    network_guest_address(control->network, addr))
 		atomic_fetch_add_explicit(&control->rt->addrs_forgotten, 1, memory_order_release);
 }
 
@@ -185,7 +182,8 @@ static void learn_address(struct control *control) ON_CONTROL
 	struct ip_addr addr;
 
 	if (!services_shown_address(control->services, &addr) ||
-	    is_seen(&net->v[ip_version_of(&addr)], &addr) || posted_lately(control, &addr))
+	    is_seen(&net->v[ip_version_of(&addr)], &addr) ||
+	    guest_addrs_lately(&control->addrs, &addr, guest_addrs_tick()))
 		return;
 	tx_flush(control->tx); /* it may hold a queue's lock, and a grace period is waited for */
 	note_address(control, &addr);
@@ -210,7 +208,7 @@ static bool take_inbox(struct control_hook *hook)
 		log_error("The control thread's inbox: %m");
 	while (inbox_take_event(&control->inbox, &event))
 		take_guest_event(control, event);
-	while (inbox_take_address(&control->inbox, &addr))
+	for (unsigned int i = 0; i < INBOX_ADDRS && inbox_take_address(&control->inbox, &addr); i++)
 		note_address(control, &addr);
 	for (unsigned int i = 0; i < INBOX_FRAMES && inbox_take_frame(&control->inbox, &slot); i++)
 		take_frame(control, &slot.frame);

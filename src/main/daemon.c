@@ -56,16 +56,21 @@ static void cut_file(int fd, const char *path)
 }
 
 /* One that is there may be a running daemon's: then it keeps its content until we are ready. It is
- * not removed if we never are. */
-static int open_pid_file(struct daemon *daemon, const char *path)
+ * not removed if we never are. A FIFO is waited for, which a signal may end. */
+static int open_pid_file(struct daemon *daemon, const char *path, const sigset_t *signals)
 {
 	int error;
 
 	daemon->pid_fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (daemon->pid_fd >= 0)
 		return owned_file_note(&daemon->pid_path, path);
-	if (errno == EEXIST)
+	if (errno == EEXIST) {
+		sigprocmask(SIG_UNBLOCK, signals, NULL);
 		daemon->pid_fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+		error = errno;
+		sigprocmask(SIG_BLOCK, signals, NULL);
+		errno = error;
+	}
 	if (daemon->pid_fd >= 0) {
 		cut_file(daemon->pid_fd, path);
 		return 0;
@@ -162,7 +167,7 @@ int daemon_start(struct daemon *daemon, const struct config *config)
 	daemon->pid_fd = -1;
 	daemon->ready_fd = -1;
 	if (!error && config->pid_file[0])
-		error = open_pid_file(daemon, config->pid_file);
+		error = open_pid_file(daemon, config->pid_file, &signals);
 	daemon->silent = config->own_namespace && !config->foreground;
 	if (!error && !config->foreground && !config->own_namespace)
 		error = fork_to_background(daemon, &signals);

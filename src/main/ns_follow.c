@@ -112,7 +112,8 @@ static void look(struct ns_follow *follow) ON_CONTROL
 	else
 		log_info("The namespace follows the host's network: %u addresses, %u routes",
 			 next->n_addrs, next->n_routes);
-	forget_lost(follow, next);
+	if (!error)
+		forget_lost(follow, next);
 	free(follow->plan);
 	follow->plan = next;
 }

@@ -263,6 +263,8 @@ static enum ip_version netmask_version(const struct options *o, const char *valu
 
 	if (strchr(value, '.') || (ip4_waits && value_number(value, 32, &len)))
 		return IP4;
+	if (!ip_is_unset(&o->config->addr[IP6]) && !value_number(value, 32, &len))
+		return IP6;
 	return o->last_address;
 }
 

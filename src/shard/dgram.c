@@ -249,7 +249,7 @@ static struct dgram_peer *peer_of(struct shard *shard, struct flow *flow, const 
 	if (frame->kind == FRAME_UDP)
 		view.port = frame_dst_port(frame);
 	peer = peer_by_view(shard, flow, &view);
-	if (peer && (peer->via || peer->answerer))
+	if (peer && (peer->via || shard->now_us < peer->answering_until_us))
 		return peer; /* it wrote first: its own address is where the answer goes */
 	drop = map_to_host(netconf_get(shard->rt), &view, frame->l4_proto, &host);
 	if (drop) {
@@ -309,11 +309,13 @@ static struct udp_listener *listener_for(const struct shard *shard, const struct
 					 const struct dgram_peer *peer)
 {
 	const struct ip_addr *dst = &peer->host.addr;
+	const struct netconf_version *net = &netconf_get(shard->rt)->v[ip_version_of(dst)];
+	const struct udp_way_out out = { net->host_addr,
+					 flow->dgram.oif ? flow->dgram.oif : net->ifindex };
 
 	if (peer->via || !flow->dgram.port)
 		return peer->via;
-	return udp_port_listener(flow->dgram.port, dst,
-				 &netconf_get(shard->rt)->v[ip_version_of(dst)]);
+	return udp_port_listener(flow->dgram.port, dst, &out);
 }
 
 static void send_frame(struct shard *shard, struct flow *flow, struct frame *frame)

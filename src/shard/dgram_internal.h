@@ -44,7 +44,8 @@ struct dgram_peer {
 	struct endpoint view;	  /* as the guest knows it */
 	struct endpoint host;	  /* where the host's sockets reach it */
 	struct udp_listener *via; /* it wrote to this forwarded port; NULL: the guest was first */
-	bool answerer;		  /* it answered what went to a group: it is where it wrote from */
+	uint64_t answering_until_us; /* it answers what went to a group: it is where it writes from
+				      */
 	struct ip_addr local; /* the address it wrote to, source of the answers; unset: the kernel's
 				 choice */
 	unsigned int scope;   /* the interface, for link-local addresses; 0: not known */
@@ -240,10 +241,14 @@ struct udp_port *udp_port_find(const struct runtime *rt, uint16_t port);
  * get it back, as no interface does that. scope: of a link-local source, 0: the host's interface.
  */
 bool udp_is_guests_own(const struct shard *shard, const struct endpoint *src, unsigned int scope);
-/* The listener through which a flow may write to a host-side destination, or NULL. net: of its IP
- * version. */
+/* How the host reaches a destination. */
+struct udp_way_out {
+	struct ip_addr own;
+	unsigned int ifindex;
+};
+/* The listener through which a flow may write to a host-side destination, or NULL. */
 struct udp_listener *udp_port_listener(struct udp_port *port, const struct ip_addr *dst,
-				       const struct netconf_version *net);
+				       const struct udp_way_out *out);
 /* The flow for what came to a listener, opened if need be, and its peer. NULL: counted. */
 struct flow *udp_listener_flow(struct shard *shard, struct udp_listener *listener,
 			       const struct endpoint *src, const struct dgram_meta *meta,

@@ -156,20 +156,16 @@ static struct dgram_peer *answerer(struct shard *shard, struct flow *flow,
 {
 	struct endpoint view = *src;
 	enum drop drop = DROP_NONE;
-	struct dgram_peer *peer;
 
 	if (!flow->dgram.group ||
 	    !map_to_guest(netconf_get(shard->rt), &src->addr, NULL, &view.addr))
 		drop = DROP_UDP_FILTER;
 	else if (flow->key.proto == FLOW_UDP && udp_is_guests_own(shard, src, 0))
 		drop = DROP_UDP_LOOP;
-	if (drop) {
-		count_drop(&shard->counters, drop);
-		return NULL;
-	}
-	peer = peer_add(shard, flow, &view, src);
-	peer->answerer = true;
-	return peer;
+	if (!drop)
+		return peer_add(shard, flow, &view, src);
+	count_drop(&shard->counters, drop);
+	return NULL;
 }
 
 static struct dgram_peer *sender(struct shard *shard, struct dgram_inbox *in,
@@ -190,6 +186,8 @@ static struct dgram_peer *sender(struct shard *shard, struct dgram_inbox *in,
 	peer = peer_by_host(shard, in->flow, &src);
 	if (!peer)
 		peer = answerer(shard, in->flow, &src);
+	if (peer && in->flow->dgram.group)
+		peer->answering_until_us = shard->now_us + DGRAM_ANSWERED_US;
 	return peer;
 }
 

@@ -73,7 +73,7 @@ struct udp_port *udp_port_find(const struct runtime *rt, uint16_t port)
 /* Whether what leaves by its socket goes where it should: the socket is bound to an address or a
  * device. */
 static bool serves(const struct udp_listener *listener, const struct ip_addr *dst,
-		   const struct netconf_version *net)
+		   const struct udp_way_out *out)
 {
 	bool to_loopback = ip_is_loopback(dst);
 
@@ -81,18 +81,18 @@ static bool serves(const struct udp_listener *listener, const struct ip_addr *ds
 		return false;
 	if (ip_is_loopback(&listener->addr) || listener->ifindex == LOOPBACK_IFINDEX)
 		return to_loopback;
-	if (listener->ifindex && (to_loopback || listener->ifindex != net->ifindex))
+	if (listener->ifindex && (to_loopback || listener->ifindex != out->ifindex))
 		return false;
-	return ip_is_unset(&listener->addr) || ip_eq(&listener->addr, &net->host_addr);
+	return ip_is_unset(&listener->addr) || ip_eq(&listener->addr, &out->own);
 }
 
 struct udp_listener *udp_port_listener(struct udp_port *port, const struct ip_addr *dst,
-				       const struct netconf_version *net)
+				       const struct udp_way_out *out)
 {
 	for (struct list *l = port->listeners.next; l != &port->listeners; l = l->next) {
 		struct udp_listener *listener = LIST_ENTRY(l, struct udp_listener, port_link);
 
-		if (serves(listener, dst, net))
+		if (serves(listener, dst, out))
 			return listener;
 	}
 	return NULL;

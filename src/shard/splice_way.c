@@ -282,16 +282,43 @@ static int pass_urgent(struct shard *shard, struct splice_way *way, struct splic
 	return recv(from->fd, &byte, 1, MSG_DONTWAIT) == 1 ? 1 : -EIO;
 }
 
+/* What the receiver takes at once, where no chunk may be held: as take(). */
+static int pass_some(struct shard *shard, struct splice_way *way, struct splice_side *from,
+		     struct splice_side *to, const struct iovec *iov)
+{
+	ssize_t n;
+
+	if (!to->writable)
+		return 0;
+	n = hostsock_send(to->fd, iov, 1, false);
+	if (n == -EAGAIN) {
+		to->writable = false;
+		return 0;
+	}
+	if (n < 0)
+		return lose_receiver(shard, way, to);
+	return hostsock_discard(from->fd, (size_t)n) == n ? 1 : -EIO;
+}
+
 /* Takes something from the socket. 1: it went well, 0: nothing more now, or -errno. */
 static int take(struct shard *shard, struct splice_way *way, struct splice_side *from,
 		struct splice_side *to)
 {
 	int urgent = from->urgent ? pass_urgent(shard, way, from, to) : -EAGAIN;
+	uint8_t bytes[POOL_DATA];
+	struct iovec iov = { .iov_base = bytes };
 	ssize_t n;
 
 	if (urgent != -EAGAIN)
 		return urgent;
 	n = read_some(shard, way, from);
+	if (n == -ENOBUFS) {
+		n = recv(from->fd, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
+		iov.iov_len = n > 0 ? (size_t)n : 0;
+		if (n > 0)
+			return pass_some(shard, way, from, to, &iov);
+		n = n < 0 ? -errno : 0;
+	}
 	if (n > 0)
 		return 1;
 	/* splice() says 0 before an urgent byte too if the FIN is in the queue. */

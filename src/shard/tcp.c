@@ -378,6 +378,21 @@ static void finish(struct shard *shard, struct flow *flow)
 	tcp->state_due_us = shard->now_us + TCP_TIME_WAIT_US;
 }
 
+/* The guest is gone, and the peer has still to get all of what it said: nobody hears what the peer
+ * says, and that must not keep it from reading. */
+static void run_deaf(struct shard *shard, struct flow *flow)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	while (hostsock_discard(flow->fd, INT32_MAX) > 0)
+		;
+	tcp->n_runs = 0;
+	tcp->rto_due_us = tcp->tlp_due_us = tcp->reo_due_us = tcp->persist_due_us =
+		tcp->ack_due_us = 0;
+	if (tcp_is(tcp, TCPB_HOST_SHUT) && !tcp_is(tcp, TCPB_FIN_HELD))
+		close_flow(shard, flow);
+}
+
 static bool run_open(struct shard *shard, struct flow *flow)
 {
 	struct tcp *tcp = &flow->tcp;
@@ -391,6 +406,10 @@ static bool run_open(struct shard *shard, struct flow *flow)
 	if (tcp_is(tcp, TCPB_GUEST_FIN))
 		close_sending(shard, flow);
 	flow->events = 0;
+	if (tcp->deaf) {
+		run_deaf(shard, flow);
+		return true;
+	}
 	release_acked(flow);
 	if (tcp_is(tcp, TCPB_GUEST_FIN))
 		tcp_window_reserve(shard, flow);

@@ -156,6 +156,7 @@ struct tcp {
 	uint32_t last_wnd;	/* and the window with it, in bytes */
 	uint32_t guest_fin_seq; /* of a FIN that came ahead of data; valid with fin_ahead */
 	bool fin_ahead;
+	bool deaf; /* the guest has reset, but the peer has still to get what was acknowledged */
 	uint8_t fin_repeats; /* of the guest's FIN while it is held */
 	uint32_t rx_urgent;
 	uint32_t reserved;  /* bytes of the pool that rcv_adv promises */

@@ -333,9 +333,11 @@ static void take_reset(struct shard *shard, struct flow *flow, const struct tcp_
 	bool exact = h->seq == tcp->rcv_nxt ||
 		     (tcp_is(tcp, TCPB_FIN_HELD) && h->seq == tcp->rcv_nxt - 1);
 
-	/* It was told that the peer gets all of it: that is waited for, and told again then. */
-	if (exact && tcp_is(tcp, TCPB_FIN_TOLD) && tcp_is(tcp, TCPB_FIN_HELD))
+	/* It was told that the peer gets all of it. */
+	if (exact && tcp_is(tcp, TCPB_FIN_TOLD) && tcp_is(tcp, TCPB_FIN_HELD)) {
+		tcp->deaf = true;
 		return;
+	}
 	if (exact && tcp_is(tcp, TCPB_FIN_TOLD)) {
 		tcp_guest_gone(shard, flow);
 	} else if (exact) {
@@ -386,6 +388,8 @@ static bool take_head(struct shard *shard, struct flow *flow, struct frame *fram
 
 	if (h->flags & TCP_RST)
 		take_reset(shard, flow, h);
+	else if (h->flags & TCP_SYN && tcp->deaf) /* its next one begins afresh */
+		tcp_guest_gone(shard, flow);
 	else if (h->flags & TCP_SYN) /* RFC 5961 4.2, wherever it lies */
 		challenge(shard, tcp);
 	else if (lacks_timestamp(shard, tcp, h))

@@ -210,7 +210,7 @@ static void enter_recovery(struct tcp *tcp)
  * an acknowledgement is judged by. */
 static void enter_recovery_anew(struct tcp *tcp)
 {
-	bool again = tcp_is(tcp, TCPB_RECOVERY);
+	bool again = tcp_is(tcp, TCPB_RECOVERY) && tcp_is(tcp, TCPB_RTO_TRIED);
 	uint32_t first = tcp->retrans_ts, prior = tcp->prior_ssthresh;
 
 	tcp->bits &= ~(uint32_t)TCPB_RECOVERY;

@@ -52,9 +52,11 @@ static void on_ack(struct shard *shard, struct flow *flow)
 
 static void on_idle(struct shard *shard, struct flow *flow)
 {
-	(void)shard;
 	flow->tcp.idle_due_us = 0;
-	flow->tcp.bits |= TCPB_ABORT;
+	if (flow->tcp.deaf)
+		tcp_guest_gone(shard, flow);
+	else
+		flow->tcp.bits |= TCPB_ABORT;
 }
 
 static void on_state(struct shard *shard, struct flow *flow)

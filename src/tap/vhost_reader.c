@@ -55,7 +55,8 @@ static bool port_has_more(const struct vu_port *port)
 	bool more;
 
 	pthread_mutex_lock(&queue->lock);
-	more = vu_queue_usable(queue) && !queue->starved && vring_has_more(&queue->ring);
+	more = queue->enabled && vu_queue_usable(queue) && !queue->starved &&
+	       vring_has_more(&queue->ring);
 	pthread_mutex_unlock(&queue->lock);
 	return more;
 }

@@ -204,7 +204,6 @@ static void stop_for_anew(struct call *call, struct vu_queue *queue)
 {
 	vu_ring_hold(call->device, queue);
 	vu_ring_stop(queue);
-	queue->addr_set = false;
 	vu_queue_resume(queue);
 }
 
@@ -215,20 +214,26 @@ static int set_vring_num(struct call *call)
 
 	if (!queue || !vring_desc_len(num, true))
 		return -EINVAL;
-	if (queue->running && num != queue->ring.setup.num)
+	if (queue->running && num != queue->ring.setup.num) {
 		stop_for_anew(call, queue);
+		queue->addr_set = false; /* of the size before */
+	}
 	queue->num = num;
 	return 0;
 }
 
-static uint32_t present_base(struct call *call, struct vu_queue *queue)
+/* Whether a running ring stands there; then it goes on, for a driver that may know other features.
+ */
+static bool stands_at(struct call *call, struct vu_queue *queue, uint32_t base)
 {
-	uint32_t base;
+	bool there;
 
 	vu_ring_hold(call->device, queue);
-	base = vring_base(&queue->ring);
+	there = vring_base(&queue->ring) == base;
+	if (there)
+		queue->features = call->device->features;
 	vu_queue_resume(queue);
-	return base;
+	return there;
 }
 
 static int set_vring_base(struct call *call)
@@ -238,10 +243,10 @@ static int set_vring_base(struct call *call)
 
 	if (!queue)
 		return -EINVAL;
-	if (queue->running && base == present_base(call, queue))
+	if (queue->running && stands_at(call, queue, base))
 		return 0;
 	if (queue->running)
-		stop_for_anew(call, queue);
+		stop_for_anew(call, queue); /* its address may have been told anew before */
 	queue->base = base;
 	return 0;
 }

@@ -312,6 +312,22 @@ def a_stray_source_does_not_keep_the_forwarded_ports(case):
 
 
 @test
+def a_guest_that_leaves_the_address_it_was_given_is_followed(case):
+    guest = case.joined("-t", PORT)
+    server = case.net.remote.udp(FAR6)
+    case.cleanups.append(server.close)
+    port, own = server.getsockname()[1], "2001:db8::155"
+    guest.send(guest.udp(FAR6, port, b"x", src=HOST6))
+    guest.ip6 = own
+    for _ in range(12):  # the one before has to be silent for a while
+        guest.send(guest.udp(FAR6, port, b"x", src=own))
+        guest.pump(0.4)
+    conn, peer = case.forwarded(PORT, FAR6)
+    assert conn.local == own, conn.local
+    tcp_works(conn, peer)
+
+
+@test
 def an_arp_probe_tells_nothing_of_the_guests_address(case):
     case.start("-t", PORT)
     guest = case.guest(resolve=False, ip6=None)

@@ -280,6 +280,8 @@ static void netmask_belongs_to_ipv4(void **state)
 	accept_line("pasta -a 192.0.2.5 -a 2001:db8::5 -n 64");
 	assert_int_equal(config.prefix_len[IP4], 0);
 	assert_int_equal(config.prefix_len[IP6], 64);
+	accept_line("pasta -a 2001:db8::5 -a 192.0.2.5 -n 64");
+	assert_int_equal(config.prefix_len[IP6], 64);
 	accept_line("pasta -a 192.0.2.5/24 -a 2001:db8::5 -n 32");
 	assert_int_equal(config.prefix_len[IP6], 32);
 	accept_line("pasta -a 2001:db8::5 -n 32");

@@ -418,6 +418,31 @@ static void without_a_pipe_every_byte_arrives(void **state)
 	assert_int_equal(world.shard->pool.n_used, 0);
 }
 
+/* All of the pool is promised to windows: nothing may be held, and all goes on all the same. */
+static void with_all_of_the_pool_promised_every_byte_arrives(void **state)
+{
+	struct pool *pool = &world.shard->pool;
+	struct pair p;
+	size_t total;
+	char byte;
+
+	(void)state;
+	world.shard->splicer->next_pipe_us = UINT64_MAX;
+	pool->reserved += (uint64_t)pool->n_chunks * POOL_DATA;
+	p = join();
+	assert_int_equal(send(p.client, "a", 1, 0), 1);
+	settle();
+	expect_text(p.server, "a");
+	total = fill(p.client);
+	assert_int_equal(pool->n_used, 0);
+	drain(p.server, total);
+	shutdown(p.client, SHUT_WR);
+	settle();
+	assert_int_equal(recv(p.server, &byte, 1, 0), 0);
+	pool->reserved = 0;
+	part(p);
+}
+
 static void urgent_bytes_neither_stop_a_connection_nor_cost_turns(void **state)
 {
 	struct pair p = join();
@@ -601,6 +626,7 @@ int main(void)
 		T(a_refused_connection_is_reset),
 		T(a_slow_reader_stops_the_sender_and_gets_every_byte),
 		T(without_a_pipe_every_byte_arrives),
+		T(with_all_of_the_pool_promised_every_byte_arrives),
 		T(urgent_bytes_neither_stop_a_connection_nor_cost_turns),
 		T(an_urgent_byte_stays_urgent),
 		T(an_urgent_byte_behind_long_reads_arrives),

@@ -597,6 +597,17 @@ static void a_ring_may_be_set_up_anew_while_it_runs(void **state)
 	assert_int_equal(vring_base(&queue->ring), 0);
 	assert_true(state_of(rig, VU_SET_VRING_NUM, 1, 32));
 	assert_false(queue->running);
+	/* The order of others: the address before the base. */
+	assert_true(addresses(rig, 1));
+	assert_true(kick(rig, 1));
+	used(rig, 5);
+	assert_true(state_of(rig, VU_SET_VRING_NUM, 1, 32));
+	assert_true(addresses(rig, 1));
+	assert_true(state_of(rig, VU_SET_VRING_BASE, 1, 5));
+	assert_false(queue->running);
+	assert_true(kick(rig, 1));
+	assert_true(queue->running);
+	assert_int_equal(vring_base(&queue->ring), 5);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
