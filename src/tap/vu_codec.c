@@ -16,8 +16,7 @@ enum shape {
 	SHAPE_ADDR,
 	SHAPE_MEMORY,
 	SHAPE_REGION,
-	SHAPE_LOG,
-	SHAPE_CONFIG
+	SHAPE_LOG
 };
 
 static const uint8_t shapes[VU_REQUESTS] = {
@@ -34,7 +33,6 @@ static const uint8_t shapes[VU_REQUESTS] = {
 	[VU_SET_PROTOCOL_FEATURES] = SHAPE_U64,
 	[VU_SET_VRING_ENABLE] = SHAPE_STATE,
 	[VU_NET_SET_MTU] = SHAPE_U64,
-	[VU_GET_CONFIG] = SHAPE_CONFIG,
 	[VU_SEND_RARP] = SHAPE_U64,
 	[VU_ADD_MEM_REG] = SHAPE_REGION,
 	[VU_REM_MEM_REG] = SHAPE_REGION,
@@ -152,10 +150,6 @@ bool vu_payload_decode(const struct vu_header *header, const uint8_t *bytes, siz
 		message->log.size = in_native64(&in);
 		message->log.offset = in_native64(&in);
 		break;
-	case SHAPE_CONFIG:
-		message->config_offset = in_native32(&in);
-		in_skip(&in, 8); /* size and flags */
-		break;
 	}
 	return in_ok(&in);
 }
@@ -233,10 +227,6 @@ size_t vu_request_encode(uint8_t *bytes, size_t size, const struct vu_message *m
 		out_native64(&out, message->log.size);
 		out_native64(&out, message->log.offset);
 		break;
-	case SHAPE_CONFIG:
-		out_native32(&out, message->config_offset);
-		out_native64(&out, 0);
-		break;
 	}
 	return finish(&out);
 }
@@ -250,12 +240,12 @@ size_t vu_reply_encode_u64(uint8_t *bytes, size_t size, uint32_t request, uint64
 	return finish(&out);
 }
 
-size_t vu_reply_encode_no_config(uint8_t *bytes, size_t size, uint32_t offset)
+size_t vu_reply_encode_no_config(uint8_t *bytes, size_t size)
 {
 	struct bytes_out out = out_of(bytes, size);
 
 	put_header(&out, VU_GET_CONFIG, FLAGS_REPLY);
-	out_native32(&out, offset);
+	out_native32(&out, 0); /* offset */
 	out_native64(&out, 0); /* size and flags */
 	return finish(&out);
 }

@@ -41,17 +41,12 @@ enum vu_request {
 	VU_SEND_RARP = 19,
 	VU_NET_SET_MTU = 20,
 	VU_GET_CONFIG = 24,
-	VU_GET_INFLIGHT_FD = 31,
 	VU_RESET_DEVICE = 34,
 	VU_GET_MAX_MEM_SLOTS = 36,
 	VU_ADD_MEM_REG = 37,
 	VU_REM_MEM_REG = 38,
 	VU_SET_STATUS = 39,
 	VU_GET_STATUS = 40,
-	VU_GET_SHARED_OBJECT = 41,
-	VU_SET_DEVICE_STATE_FD = 42,
-	VU_CHECK_DEVICE_STATE = 43,
-	VU_GET_SHMEM_CONFIG = 44,
 	VU_REQUESTS,
 };
 
@@ -105,7 +100,6 @@ struct vu_message {
 	bool need_reply;
 	union {
 		uint64_t u64;
-		uint32_t config_offset;
 		struct vu_vring_state state;
 		struct vu_vring_addr addr;
 		struct vu_region region;
@@ -138,6 +132,6 @@ bool vu_payload_decode(const struct vu_header *header, const uint8_t *bytes, siz
 size_t vu_request_encode(uint8_t *bytes, size_t size, const struct vu_message *message);
 size_t vu_reply_encode_u64(uint8_t *bytes, size_t size, uint32_t request, uint64_t value);
 /* The answer to GET_CONFIG of a device that has no configuration space: no bytes. */
-size_t vu_reply_encode_no_config(uint8_t *bytes, size_t size, uint32_t offset);
+size_t vu_reply_encode_no_config(uint8_t *bytes, size_t size);
 size_t vu_reply_encode_state(uint8_t *bytes, size_t size, uint32_t request,
 			     struct vu_vring_state state);

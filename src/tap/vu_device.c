@@ -438,13 +438,13 @@ static int get_status(struct call *call)
 	return reply_u64(call, device->status | (device->broken ? VIRTIO_CONFIG_S_NEEDS_RESET : 0));
 }
 
-/* There is none, and it was not offered: an answer without bytes says so to who asks all the same.
- */
+/* There is none, and it was not offered. Who asks all the same waits for an answer: one without
+ * bytes says so; or a refusal, if that was asked for. */
 static int get_config(struct call *call)
 {
-	call->reply_len =
-		vu_reply_encode_no_config(call->reply, VU_REPLY_MAX, call->message->config_offset);
-	return 0;
+	if (!call->message->need_reply)
+		call->reply_len = vu_reply_encode_no_config(call->reply, VU_REPLY_MAX);
+	return -EOPNOTSUPP;
 }
 
 static int (*const handlers[VU_REQUESTS])(struct call *call) = {
@@ -477,20 +477,6 @@ static int (*const handlers[VU_REQUESTS])(struct call *call) = {
 	[VU_GET_STATUS] = get_status,
 };
 
-/* Requests whose front-end waits for an answer that is no acknowledgement: it would for ever. */
-static bool is_always_answered(uint32_t request)
-{
-	static const uint8_t requests[] = {
-		VU_GET_VRING_BASE,	VU_GET_INFLIGHT_FD,    VU_GET_SHARED_OBJECT,
-		VU_SET_DEVICE_STATE_FD, VU_CHECK_DEVICE_STATE, VU_GET_SHMEM_CONFIG,
-	};
-
-	for (size_t i = 0; i < sizeof(requests); i++)
-		if (requests[i] == request)
-			return true;
-	return false;
-}
-
 int vu_device_handle(struct vu_device *device, const struct vu_message *message, int *fds,
 		     unsigned int n_fds, uint8_t *reply, size_t *reply_len)
 {
@@ -506,7 +492,8 @@ int vu_device_handle(struct vu_device *device, const struct vu_message *message,
 	    device->protocol_features & VU_FEATURE(VU_PROTOCOL_REPLY_ACK))
 		reply_u64(&call, err ? 1 : 0);
 	*reply_len = call.reply_len;
-	return err && !call.reply_len && is_always_answered(request) ? -EPROTO : 0;
+	/* Who waits for a base would wait for ever. */
+	return err && !call.reply_len && request == VU_GET_VRING_BASE ? -EPROTO : 0;
 }
 
 /* Life */
