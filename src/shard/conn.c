@@ -21,6 +21,9 @@ void conn_socket_options(int fd, bool peek_off)
 	set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
 	/* The guest's stack has already decided when to send. */
 	set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	/* What the buffer has room for it takes: a window is offered by that, whatever
+	 * net.ipv4.tcp_notsent_lowat says. */
+	set_int(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, -1);
 	if (peek_off)
 		set_int(fd, SOL_SOCKET, SO_PEEK_OFF, 0);
 }
@@ -38,6 +41,8 @@ static int bind_outbound(int fd, const struct netconf_version *v, const struct e
 		return -errno;
 	if (ip_is_unset(&src.addr))
 		return 0;
+	/* connect() chooses the port, which connections to other destinations may have too. */
+	set_int(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
 	return bind(fd, (struct sockaddr *)&sa, sockaddr_of(&src, v->ifindex, &sa)) ? -errno : 0;
 }
 

@@ -13,6 +13,7 @@
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -56,7 +57,7 @@ static ssize_t nothing_new(int fd, ssize_t n)
 	return (p.revents & (POLLRDHUP | POLLHUP)) && hostsock_pending(fd) == n ? 0 : -EAGAIN;
 }
 
-#define SKIP_IOV 512 /* 32 MiB of skipping: more than any guest's window */
+#define SKIP_IOV (HOSTSOCK_SKIP_MAX / HOSTSOCK_DISCARD_SIZE)
 
 /* Iovecs that lead past skip bytes, all into the same area. Returns their number. */
 static unsigned int skip_iov(struct iovec *iov, uint32_t skip, uint8_t *discard)
@@ -167,6 +168,18 @@ int hostsock_error(int fd)
 	socklen_t len = sizeof(error);
 
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) ? errno : error;
+}
+
+bool hostsock_is_own(int fd, uint16_t port)
+{
+	struct sockaddr_storage local = { 0 }, peer = { 0 };
+	socklen_t local_len = sizeof(local), peer_len = sizeof(peer);
+
+	if (getsockname(fd, (struct sockaddr *)&local, &local_len) ||
+	    ((struct sockaddr_in *)(void *)&local)->sin_port != htons(port)) /* as in IPv6 */
+		return false;
+	return getpeername(fd, (struct sockaddr *)&peer, &peer_len) == 0 && local_len == peer_len &&
+	       memcmp(&local, &peer, local_len) == 0;
 }
 
 int hostsock_shutdown_send(int fd)

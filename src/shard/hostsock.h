@@ -22,6 +22,7 @@ ssize_t hostsock_send(int fd, const struct iovec *iov, unsigned int n_iov, bool 
 ssize_t hostsock_send_urgent(int fd, uint8_t byte);
 
 #define HOSTSOCK_DISCARD_SIZE 65536u
+#define HOSTSOCK_SKIP_MAX     (32u << 20) /* the most that a peek can lead past */
 
 /*
  * Peeks at received payload from the kernel's peek offset on, which it advances; where the kernel
@@ -46,6 +47,8 @@ uint32_t hostsock_room(int fd);
 
 /* What the kernel knows of the connection: dearer than hostsock_room(). */
 void hostsock_info(int fd, struct hostsock_info *info);
+/* Whether a socket has connected to itself. port: that it was to connect to. */
+bool hostsock_is_own(int fd, uint16_t port);
 /* What is wrong with the socket (SO_ERROR), 0 or a positive errno. */
 int hostsock_error(int fd);
 int hostsock_shutdown_send(int fd);

@@ -309,16 +309,27 @@ static bool accepted_splice(struct shard *shard, int fd, const struct sockaddr_s
 /*
  * Publishes a flow; returns what is there under its key. The peer may use its port again before we
  * are done with it: a flow that only waits for the guest to repeat its FIN is not in the way, as
- * the peer's SYN has a number above all that it had (RFC 6191).
+ * the peer's SYN has a number above all that it had (RFC 6191). One whose peer has reset it meets
+ * that now; the event may be behind this one.
  */
 static struct flow *publish(struct shard *shard, struct flow *flow)
 {
 	struct flow *there = flow_publish(shard, flow);
+	struct hostsock_info info = { 0 };
 
-	if (there == flow || flow_owner(there) != shard->id || there->tcp.state != TCPS_TIME_WAIT)
+	if (there == flow || flow_owner(there) != shard->id)
 		return there;
-	tcp_abort(shard, there, false);
-	return flow_publish(shard, flow);
+	if (there->tcp.state == TCPS_TIME_WAIT) {
+		tcp_abort(shard, there, false);
+		return flow_publish(shard, flow);
+	}
+	if (there->adopted && there->fd >= 0)
+		hostsock_info(there->fd, &info);
+	if (!info.ended)
+		return there; /* another of our ports may lead to the same */
+	there->events |= EPOLLERR | EPOLLHUP | EPOLLRDHUP;
+	shard_run_flow(shard, there);
+	return there->closed ? flow_publish(shard, flow) : there;
 }
 
 /* What is in the way belongs to another shard, and only that knows whether it waits for its end.

@@ -103,7 +103,7 @@ static bool send_reset(struct shard *shard, struct flow *flow)
 static bool end_flow(struct shard *shard, struct flow *flow)
 {
 	tcp_queue_drop(shard, flow);
-	if (flow->tcp.state == TCPS_OPEN && !tcp_send_rest(shard, flow))
+	if (flow->tcp.state == TCPS_OPEN && !flow->tcp.deaf && !tcp_send_rest(shard, flow))
 		return false;
 	if (!send_reset(shard, flow))
 		return false;
@@ -399,7 +399,7 @@ static bool run_open(struct shard *shard, struct flow *flow)
 	bool room;
 
 	take_events(flow);
-	if (tcp_queue_flush(shard, flow))
+	if (!tcp_is(tcp, TCPB_ABORT) && tcp_queue_flush(shard, flow))
 		tcp->bits |= TCPB_ABORT;
 	if (tcp_is(tcp, TCPB_ABORT))
 		return end_flow(shard, flow);
@@ -438,10 +438,12 @@ static bool run_handshake(struct shard *shard, struct flow *flow)
 			/* Writable, and nothing else: connected. */
 			int error = events & (EPOLLERR | EPOLLHUP) ? hostsock_error(flow->fd) : 0;
 
-			tcp_connected(shard, flow,
-				      error		  ? error
-				      : events & EPOLLOUT ? 0
-							  : ECONNREFUSED);
+			/* On the host's own addresses a port that nobody listens on may be the one
+			 * that connect() chose. */
+			if (!error && (!(events & EPOLLOUT) ||
+				       hostsock_is_own(flow->fd, flow->key.peer_port)))
+				error = ECONNREFUSED;
+			tcp_connected(shard, flow, error);
 		}
 	} else if (events & (EPOLLERR | EPOLLHUP)) {
 		flow->tcp.bits |= TCPB_ABORT;

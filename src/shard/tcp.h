@@ -125,6 +125,7 @@ struct tcp {
 	uint32_t rack_end;
 	uint32_t rack_rtt_us;
 	bool rack_valid;
+	bool no_room; /* what was lost found the guest's side full when it was tried last */
 	bool put_off; /* the time-out was late, once since something was acknowledged */
 	bool reordering_seen;
 	uint8_t reo_steps;   /* reordering window in quarters of min_rtt */

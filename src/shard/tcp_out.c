@@ -375,14 +375,17 @@ static bool send_lost(struct shard *shard, struct flow *flow)
 	struct tcp_run *run;
 	uint32_t flight;
 
+	tcp->no_room = false;
 	while ((run = runs_next_lost(tcp)) && (flight = runs_in_flight(tcp)) < tcp->cwnd) {
 		uint32_t start = run->start, want = run->end - run->start;
 		uint32_t room = tcp->cwnd - flight > tcp->mss ? tcp->cwnd - flight : tcp->mss;
 		size_t asked;
 		ssize_t n = send_range(shard, flow, start, want < room ? want : room, &asked);
 
-		if (n == GUEST_FULL)
+		if (n == GUEST_FULL) {
+			tcp->no_room = true;
 			return false;
+		}
 		if (n <= 0) {
 			note_error(tcp, n ? n : -EIO);
 			return true;
@@ -396,11 +399,14 @@ static bool send_lost(struct shard *shard, struct flow *flow)
 	return true;
 }
 
-/* Bytes that the guest's window and our own let go now. */
+/* Bytes that the guest's window and our own let go now, and a peek reaches. */
 static uint32_t may_send(const struct tcp *tcp, bool begun)
 {
 	uint32_t edge = tcp->snd_una + tcp->snd_wnd, under_way = tcp->snd_nxt - tcp->snd_una;
 	uint32_t room = SEQ_GT(edge, tcp->snd_nxt) ? edge - tcp->snd_nxt : 0;
+
+	if (under_way + room > HOSTSOCK_SKIP_MAX)
+		room = under_way < HOSTSOCK_SKIP_MAX ? HOSTSOCK_SKIP_MAX - under_way : 0;
 
 	if (under_way + room > tcp->cwnd) {
 		/* Only in recovery much of it may not be in flight. */

@@ -311,6 +311,9 @@ void tcp_queue_settle(struct shard *shard, struct flow *flow)
 			 * impossible. */
 			count_drop(&shard->counters, DROP_TCP_IN_WINDOW);
 			tcp->rcv_nxt = seq;
+			/* Nor is a FIN behind it. */
+			tcp->bits &= ~(uint32_t)(TCPB_GUEST_FIN | TCPB_FIN_HELD | TCPB_TIME_WAIT);
+			tcp->fin_ahead = false;
 			return;
 		}
 	}

@@ -458,6 +458,11 @@ void tcp_recovery_rto(struct shard *shard, struct flow *flow)
 	tcp->rto_due_us = 0;
 	if (!tcp->n_runs && !tcp_is(tcp, TCPB_FIN_SENT))
 		return;
+	/* What the last one let go found no room on the guest's side: nothing is learnt. */
+	if (tcp_is(tcp, TCPB_RTO_TRIED) && tcp->no_room) {
+		tcp->rto_due_us = shard->now_us + tcp->rto_us;
+		return;
+	}
 	count_add(&shard->counters, COUNT_TCP_RTO, 1);
 	if (++tcp->retries > TCP_RETRIES) {
 		tcp->bits |= TCPB_ABORT;
