@@ -33,7 +33,7 @@ struct control {
 	int epoll_fd;
 	int signal_fd;
 	bool ending;
-	bool has_command; /* which shares our terminal: its SIGINT and SIGQUIT are the command's */
+	const struct netns *command; /* shares our terminal; NULL: there is none */
 	struct control_hook own[4];
 };
 
@@ -97,6 +97,19 @@ static void show_counters(struct control *control)
 	counters_show(columns, n);
 }
 
+/* The terminal's SIGINT and SIGQUIT have reached the command too; a process means it when it sends
+ * them to us. */
+static bool is_commands(const struct control *control, const struct signalfd_siginfo *info)
+{
+	int signal_number = (int)info->ssi_signo;
+
+	if (!control->command || (signal_number != SIGINT && signal_number != SIGQUIT))
+		return false;
+	if (info->ssi_code != SI_KERNEL)
+		netns_command_signal(control->command, signal_number);
+	return true;
+}
+
 static bool take_signals(struct control_hook *hook)
 {
 	struct control *control = hook->arg;
@@ -105,8 +118,7 @@ static bool take_signals(struct control_hook *hook)
 	while (read(control->signal_fd, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == SIGUSR1)
 			show_counters(control);
-		else if ((info.ssi_signo != SIGINT && info.ssi_signo != SIGQUIT) ||
-			 !control->has_command)
+		else if (!is_commands(control, &info))
 			control->ending = true;
 	}
 	return !control->ending;
@@ -216,6 +228,11 @@ static bool take_inbox(struct control_hook *hook)
 	return !control->ending;
 }
 
+void control_set_command(struct control *control, const struct netns *command)
+{
+	control->command = command;
+}
+
 int control_add_hook(struct control *control, struct control_hook *hook)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = hook };
@@ -262,7 +279,6 @@ int control_new(struct control **out, struct runtime *rt, struct network *networ
 	control->rt = rt;
 	control->network = network;
 	control->signal_fd = -1;
-	control->has_command = rt->config->own_namespace;
 	control->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	error = control->epoll_fd < 0 ? -errno : inbox_init(&control->inbox);
 	error = error ? error : open_signals(control);

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "netns.h"
 #include "network.h"
 #include "threads.h"
 
@@ -23,6 +24,9 @@ struct control_hook {
 	bool (*ready)(struct control_hook *hook);
 	void *arg;
 };
+
+/* The command that shares our terminal; lent. Before the loop. */
+void control_set_command(struct control *control, const struct netns *command);
 
 /* Adds a hook before the loop; hook must outlive it. 0 or -errno. */
 int control_add_hook(struct control *control, struct control_hook *hook);

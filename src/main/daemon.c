@@ -26,10 +26,13 @@ static void close_fd(int *fd)
 void daemon_signals(sigset_t *set)
 {
 	static const int numbers[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1 };
+	struct sigaction hangup;
 
 	sigemptyset(set);
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		sigaddset(set, numbers[i]);
+	if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler == SIG_IGN)
+		sigdelset(set, SIGHUP);
 }
 
 /* Whether the file has the number of a process that lives. */

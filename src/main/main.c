@@ -23,6 +23,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 
@@ -97,21 +98,41 @@ static int keep_removable(struct program *program)
 	return keeper_start(&program->keeper, files, sizeof(files) / sizeof(files[0]), uid, gid);
 }
 
-/* What is opened with the rights that the program was started with. */
-static int open_first(struct program *program)
+static int become_user(struct program *program)
 {
 	uint64_t ns = PRIVILEGE(CAP_SYS_ADMIN) | PRIVILEGE(CAP_NET_ADMIN);
 	uint64_t keep = PRIVILEGES_VM | (in_namespace(program) ? ns : 0);
-	int error = guest_side_open(&program->side, program->config);
+	int error = keep_removable(program);
 
+	return error ? error : privileges_change_user(program->config->runas, keep);
+}
+
+/*
+ * What is opened with the rights that the program was started with. But a user namespace of our own
+ * is made by the user to come, who has all rights in it then: root of a container may have none
+ * over that of another user.
+ */
+static int open_first(struct program *program)
+{
+	const struct config *config = program->config;
+	bool own = config->own_namespace && !config->netns_only;
+	int error = guest_side_open(&program->side, config);
+
+	if (!error && own)
+		error = become_user(program);
 	if (!error && in_namespace(program))
 		error = namespace_open(&program->ns, &program->rt, &program->network);
-	error = error ? error : keep_removable(program);
-	error = error ? error : privileges_change_user(program->config->runas, keep);
+	if (!error && !own)
+		error = become_user(program);
 	/* It enters the namespace, for which no other thread needs a right. */
 	if (!error && in_namespace(program))
 		error = namespace_start_thread(&program->ns);
-	return error ? error : privileges_limit(PRIVILEGES_VM);
+	error = error ? error : privileges_limit(PRIVILEGES_VM);
+	/* A command is root over us where we are in its user namespace: it must not get at our
+	 * network by ptrace(2). */
+	if (!error && !config->debug)
+		prctl(PR_SET_DUMPABLE, 0);
+	return error;
 }
 
 static int make_transport(struct program *program)

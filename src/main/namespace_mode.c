@@ -198,6 +198,7 @@ int namespace_hook(struct namespace_mode *mode, struct control *control)
 		mode->command_hook =
 			(struct control_hook){ mode->ns.command_fd, command_ended, mode };
 		error = control_add_hook(control, &mode->command_hook);
+		control_set_command(control, &mode->ns);
 	}
 	if (!error && mode->watch) {
 		mode->watch_hook =

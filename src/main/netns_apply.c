@@ -156,6 +156,8 @@ static int talk_addr(struct apply *a, uint16_t type, unsigned int flags_of_reque
 	struct ifaddrmsg *ifa = header;
 	bool v4 = ip_is_v4(&addr->addr);
 	uint32_t flags = addr->no_prefix_route ? IFA_F_NOPREFIXROUTE : 0;
+	const struct ifa_cacheinfo lifetime = { .ifa_prefered = addr->deprecated ? 0 : UINT32_MAX,
+						.ifa_valid = UINT32_MAX };
 
 	ifa->ifa_family = v4 ? AF_INET : AF_INET6;
 	ifa->ifa_prefixlen = addr->prefix_len;
@@ -163,6 +165,8 @@ static int talk_addr(struct apply *a, uint16_t type, unsigned int flags_of_reque
 	put_addr(msg, IFA_LOCAL, &addr->addr);
 	put_addr(msg, IFA_ADDRESS, &addr->addr);
 	mnl_attr_put_u32(msg, IFA_FLAGS, v4 ? flags : flags | IFA_F_NODAD);
+	if (type == RTM_NEWADDR)
+		mnl_attr_put(msg, IFA_CACHEINFO, sizeof(lifetime), &lifetime);
 	return nl_talk(&a->nl, msg);
 }
 
@@ -407,13 +411,14 @@ static bool route_eq(const struct plan_route *a, const struct plan_route *b)
 	       ip_eq(&a->source, &b->source);
 }
 
-static bool has_addr(const struct netns_plan *plan, const struct plan_addr *addr)
+static const struct plan_addr *find_addr(const struct netns_plan *plan,
+					 const struct plan_addr *addr)
 {
 	for (unsigned int i = 0; i < plan->n_addrs; i++) {
 		if (addr_eq(&plan->addrs[i], addr))
-			return true;
+			return &plan->addrs[i];
 	}
-	return false;
+	return NULL;
 }
 
 static bool has_route(const struct netns_plan *plan, const struct plan_route *route)
@@ -430,7 +435,9 @@ bool netns_plan_eq(const struct netns_plan *a, const struct netns_plan *b)
 	if (a->n_addrs != b->n_addrs || a->n_routes != b->n_routes)
 		return false;
 	for (unsigned int i = 0; i < a->n_addrs; i++) {
-		if (!has_addr(b, &a->addrs[i]))
+		const struct plan_addr *same = find_addr(b, &a->addrs[i]);
+
+		if (!same || same->deprecated != a->addrs[i].deprecated)
 			return false;
 	}
 	for (unsigned int i = 0; i < a->n_routes; i++) {
@@ -453,7 +460,7 @@ static void del_routes(struct apply *a, const struct netns_plan *before)
 static void del_addrs(struct apply *a, const struct netns_plan *before)
 {
 	for (unsigned int i = 0; i < before->n_addrs; i++) {
-		if (!has_addr(a->plan, &before->addrs[i]))
+		if (!find_addr(a->plan, &before->addrs[i]))
 			talk_addr(a, RTM_DELADDR, 0, &before->addrs[i]);
 	}
 }

@@ -65,7 +65,7 @@ static int copy_addr(const struct nlmsghdr *msg, void *arg)
 		return MNL_CB_OK;
 	mnl_attr_parse(msg, sizeof(*ifa), attr_note, &attrs);
 	flags = by_type[IFA_FLAGS] ? u32_of(by_type[IFA_FLAGS]) : ifa->ifa_flags;
-	if (ifa->ifa_scope >= RT_SCOPE_LINK || flags & (IFA_F_TENTATIVE | IFA_F_DEPRECATED))
+	if (ifa->ifa_scope >= RT_SCOPE_LINK || flags & IFA_F_TENTATIVE)
 		return MNL_CB_OK;
 	if (copy->plan->n_addrs == PLAN_MAX_ADDRS) {
 		copy->full = true;
@@ -75,6 +75,7 @@ static int copy_addr(const struct nlmsghdr *msg, void *arg)
 			   by_type[IFA_LOCAL] ? by_type[IFA_LOCAL] : by_type[IFA_ADDRESS]);
 	to->prefix_len = ifa->ifa_prefixlen;
 	to->no_prefix_route = (flags & IFA_F_NOPREFIXROUTE) != 0;
+	to->deprecated = (flags & IFA_F_DEPRECATED) != 0;
 	if (!ip_is_unset(&to->addr))
 		copy->plan->n_addrs++;
 	return MNL_CB_OK;
@@ -216,7 +217,8 @@ static void add_given_addr(struct netns_plan *plan, const struct netconf_version
 {
 	if (ip_is_unset(&net->addr) || plan->n_addrs == PLAN_MAX_ADDRS)
 		return;
-	plan->addrs[plan->n_addrs++] = (struct plan_addr){ net->addr, net->prefix_len, false };
+	plan->addrs[plan->n_addrs++] =
+		(struct plan_addr){ .addr = net->addr, .prefix_len = net->prefix_len };
 }
 
 /* The gateway may be outside the prefix: it is on the link all the same. */

@@ -16,6 +16,7 @@ struct plan_addr {
 	struct ip_addr addr;
 	uint8_t prefix_len;
 	bool no_prefix_route; /* IFA_F_NOPREFIXROUTE: its route is among the routes */
+	bool deprecated;      /* for connections that have it only */
 };
 
 struct plan_route {

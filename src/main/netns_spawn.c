@@ -61,7 +61,6 @@ static int change_user(const struct netns_user *user)
 	if (setgroups(0, NULL) < 0 || setresgid(user->gid, user->gid, user->gid) < 0 ||
 	    setresuid(user->uid, user->uid, user->uid) < 0)
 		return -errno;
-	prctl(PR_SET_DUMPABLE, 1); /* or our own files in /proc stay root's */
 	return 0;
 }
 
@@ -101,6 +100,9 @@ static int make_both(void)
 			  strerror(errno));
 		return error;
 	}
+	/* Or our own files in /proc are root's, after a change of user or where the program's file
+	 * gives capabilities. */
+	prctl(PR_SET_DUMPABLE, 1);
 	error = map_identity(uid, gid);
 	if (error < 0)
 		log_error("Couldn't map user %u to root in the new namespace: %s", uid,
@@ -139,13 +141,17 @@ static int make_namespaces(const struct netns_user *user)
 	return 0;
 }
 
-/* The daemon blocks and ignores signals for its own purposes; the command starts afresh. */
+/* The daemon blocks and ignores signals for its own purposes; the command starts afresh, but for a
+ * hang-up that the caller ignores (nohup). */
 static void reset_signals(void)
 {
+	struct sigaction hangup = { .sa_handler = SIG_DFL };
 	sigset_t none;
 
+	sigaction(SIGHUP, NULL, &hangup);
 	for (int n = 1; n < NSIG; n++)
-		signal(n, SIG_DFL);
+		if (n != SIGHUP || hangup.sa_handler != SIG_IGN)
+			signal(n, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }

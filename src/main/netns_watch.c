@@ -29,6 +29,7 @@ struct netns_watch {
 	char name[NAME_MAX + 1];
 	dev_t dev; /* the namespace's identity */
 	ino_t ino;
+	bool went; /* the path's name was removed from its folder */
 };
 
 static int add(struct netns_watch *watch, enum watched which, int fd, uint32_t events)
@@ -128,18 +129,35 @@ static int watch_fill(struct netns_watch *watch, const struct netns *ns,
 	return watch_process(watch, config->netns_pid);
 }
 
-/* What woke us does not matter, as the state is looked at afterwards; a mount table's news is taken
- * by poll(). */
+/* Takes the events of the folder. Whether one is of our name, which has gone. */
+static bool name_went(struct netns_watch *watch)
+{
+	char room[4096] __attribute__((aligned(8)));
+	bool ours = false;
+	ssize_t len;
+
+	while ((len = read(watch->fds[WATCH_INOTIFY], room, sizeof(room))) > 0) {
+		const struct inotify_event *event;
+
+		for (char *at = room; at < room + len; at += sizeof(*event) + event->len) {
+			event = (const void *)at;
+			ours |= event->len && strcmp(event->name, watch->name) == 0;
+		}
+	}
+	return ours;
+}
+
+/* What else woke us does not matter, as the state is looked at afterwards; a mount table's news is
+ * taken by poll(). */
 static void drain(struct netns_watch *watch)
 {
-	char room[4096];
+	char room[64];
 	struct epoll_event event;
 
 	while (epoll_wait(watch->epoll_fd, &event, 1, 0) < 0 && errno == EINTR)
 		;
 	if (watch->fds[WATCH_INOTIFY] >= 0)
-		while (read(watch->fds[WATCH_INOTIFY], room, sizeof(room)) > 0)
-			;
+		watch->went |= name_went(watch);
 	if (watch->fds[WATCH_TIMER] >= 0)
 		while (read(watch->fds[WATCH_TIMER], room, sizeof(room)) > 0)
 			;
@@ -159,8 +177,11 @@ static bool is_gone(struct netns_watch *watch)
 	drain(watch);
 	if (watch->fds[WATCH_PROCESS] >= 0)
 		return process_ended(watch->fds[WATCH_PROCESS]);
+	/* Looking may be forbidden to the user that we have become: it is there as far as we know.
+	 */
 	if (fstatat(watch->dir_fd, watch->name, &st, 0) < 0)
-		return true;
+		return (errno != EACCES && errno != EPERM) || watch->went;
+	watch->went = false;
 	return st.st_dev != watch->dev || st.st_ino != watch->ino;
 }
 

@@ -370,6 +370,9 @@ static void fill_defaults(const struct parse *p, struct config *config)
 		config->no_dhcp_dns = true;
 	if (ns && !was_given(p, "dhcp-search"))
 		config->no_dhcp_search = true;
+	/* The namespace is given the host's addresses as they are: it needs no other way. */
+	if (ns && config->config_net)
+		config->no_ra = true;
 	if (config->netns[0] && !config->userns[0])
 		config->netns_only = true;
 	config->own_namespace = ns && !config->netns[0] && !config->netns_pid;

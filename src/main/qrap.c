@@ -20,6 +20,7 @@
 
 #define SOCKETS		64  /* /tmp/passt_1.socket to /tmp/passt_64.socket are tried */
 #define BUSY_TIMEOUT_MS 100 /* a daemon that serves another guest hangs up within that time */
+#define BUSY_TRIES	20  /* the QEMU of before may be ending yet */
 #define DEFAULT_FD	5
 #define FD_MAX		1023
 #define PATH_VARIABLE	"TAPLOOM_SOCKET"
@@ -36,7 +37,7 @@ static const char *const qemu_names[] = {
 #elif defined(__powerpc64__)
 	"qemu-system-ppc64",
 #endif
-	"qemu-system-i386",   "qemu",
+	"qemu-system-i386",   "qemu", "/usr/libexec/qemu-kvm",
 };
 
 /* What a -device argument begins with if that is a network card of its own. */
@@ -71,7 +72,7 @@ static bool hung_up(int fd)
 }
 
 /* Returns a descriptor, or -1 with errno set. */
-static int connect_to(const char *path)
+static int try_to_connect(const char *path)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	int fd;
@@ -95,15 +96,37 @@ static int connect_to(const char *path)
 	return -1;
 }
 
+static bool is_busy(int error)
+{
+	return error == EBUSY || error == ECONNRESET;
+}
+
+static int connect_to(const char *path)
+{
+	int fd = try_to_connect(path);
+
+	for (int i = 1; fd < 0 && is_busy(errno) && i < BUSY_TRIES; i++) {
+		poll(NULL, 0, BUSY_TIMEOUT_MS);
+		fd = try_to_connect(path);
+	}
+	return fd;
+}
+
 static int connect_any(char *path, size_t size)
 {
-	for (int n = 1; n <= SOCKETS; n++) {
-		int fd;
+	bool busy = true;
 
-		snprintf(path, size, "/tmp/passt_%d.socket", n);
-		fd = connect_to(path);
-		if (fd >= 0)
-			return fd;
+	for (int i = 0; busy && i < BUSY_TRIES; i++) {
+		busy = false;
+		for (int n = 1; n <= SOCKETS; n++) {
+			int fd;
+
+			snprintf(path, size, "/tmp/passt_%d.socket", n);
+			fd = try_to_connect(path);
+			if (fd >= 0)
+				return fd;
+			busy |= is_busy(errno);
+		}
 	}
 	fail("no free /tmp/passt_N.socket answers: start taploom, or name its socket in "
 	     "the variable " PATH_VARIABLE,
@@ -130,8 +153,13 @@ static void connect_at(int fd)
 	fprintf(stderr, "Connected to %s\n", path);
 }
 
+/* Also as libvirt says it: {"driver":"virtio-net-pci",... */
 static bool is_card(const char *argument)
 {
+	static const char json[] = "{\"driver\":\"";
+
+	if (strncmp(argument, json, sizeof(json) - 1) == 0)
+		argument += sizeof(json) - 1;
 	for (size_t i = 0; i < COUNT(cards); i++)
 		if (strncmp(argument, cards[i], strlen(cards[i])) == 0)
 			return true;
@@ -153,6 +181,16 @@ static bool has_network(char **argv)
 {
 	for (; argv[0] && argv[1]; argv++)
 		if (is_network(argv[0], argv[1]))
+			return true;
+	return false;
+}
+
+/* Whether QEMU is only asked what it can do, as libvirt does: there is no bus for a card then. */
+static bool is_probe(char **argv)
+{
+	for (; argv[0] && argv[1]; argv++)
+		if ((strcmp(argv[0], "-machine") == 0 || strcmp(argv[0], "-M") == 0) &&
+		    strncmp(argv[1], "none", 4) == 0)
 			return true;
 	return false;
 }
@@ -216,6 +254,8 @@ int main(int argc, char **argv)
 	if (argc < 2)
 		fail("usage: taploom-qrap FDNUM COMMAND [ARG]..., or taploom-qrap QEMU-ARG...",
 		     NULL);
+	if (fd < 0 && is_probe(argv + 1))
+		become_qemu(argv);
 	if (fd < 0) {
 		connect_at(DEFAULT_FD);
 		become_qemu(with_our_network(argv, argc, DEFAULT_FD));

@@ -241,8 +241,9 @@ static const struct nlmsghdr *next_message(const uint8_t **at, size_t *left)
 
 	if (*left < sizeof(*msg) || msg->nlmsg_len < sizeof(*msg) || msg->nlmsg_len > *left)
 		return NULL;
-	passed = MIN(((size_t)msg->nlmsg_len + NLMSG_ALIGNTO - 1) & ~(size_t)(NLMSG_ALIGNTO - 1),
-		     *left);
+	passed = ((size_t)msg->nlmsg_len + NLMSG_ALIGNTO - 1) & ~(size_t)(NLMSG_ALIGNTO - 1);
+	if (passed > *left) /* its attributes are looked for up to there */
+		return NULL;
 	*at += passed;
 	*left -= passed;
 	return msg;

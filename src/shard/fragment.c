@@ -35,6 +35,7 @@ struct datagram {
 	uint32_t id;
 	uint8_t version, proto, tos, ttl;
 	bool ce;	/* a part was marked: so is the whole (RFC 3168 5.3) */
+	bool not_ect;	/* a part says that it is not capable of ECN */
 	uint32_t first; /* length of the part with the headers; 0: not there */
 	uint32_t end;	/* of the payload; 0: not known */
 	uint32_t units; /* of eight bytes, that are there */
@@ -144,7 +145,7 @@ static struct datagram *begin(struct shard *shard, const struct frame *frame,
 		forget(f, d);
 	}
 	d->used = true;
-	d->refused = d->ce = false;
+	d->refused = d->ce = d->not_ect = false;
 	d->due_us = shard->now_us + FRAGMENT_TIME_US;
 	d->key = frame->key;
 	d->id = part->id;
@@ -221,6 +222,8 @@ static void take_headers(struct datagram *d, const struct frame *frame, const st
 {
 	if ((frame->tos & ECN_CE) == ECN_CE)
 		d->ce = true;
+	if (!(frame->tos & ECN_CE))
+		d->not_ect = true;
 	if (part->off)
 		return;
 	d->first = part->len;
@@ -291,7 +294,8 @@ static void run_whole(struct shard *shard, struct datagram *d, uint16_t queue)
 	forget(fragments_of(shard), d);
 	drop = frame_parse(&d->frame, data, (size_t)(payload_of(d) - data) + d->end, offload,
 			   &shard->rt->secret);
-	if (!drop && !may_come_in_parts(&d->frame))
+	/* RFC 3168 5.3: what says that it is not capable of ECN is not marked by another's mark. */
+	if (!drop && (!may_come_in_parts(&d->frame) || (d->ce && d->not_ect)))
 		drop = DROP_FRAGMENT;
 	if (drop) {
 		count_drop(&shard->counters, drop);

@@ -197,10 +197,10 @@ enum stream_read stream_rx_turn(struct stream *stream)
 	if (room > STREAM_READ_SIZE)
 		room = STREAM_READ_SIZE;
 	got = recv(stream->fd, stream->slab->bytes + stream->filled, room, MSG_DONTWAIT);
-	if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
-		return STREAM_READ_END;
-	if (got < 0 && !stream->more)
-		return STREAM_READ_OK;
+	/* At the end what was read before goes first: the socket tells of it again. */
+	if (got <= 0 && !stream->more)
+		return got < 0 && (errno == EAGAIN || errno == EINTR) ? STREAM_READ_OK
+								      : STREAM_READ_END;
 	stream->more = got == (ssize_t)room;
 	stream->filled += got > 0 ? (size_t)got : 0;
 	good = cut_frames(stream);

@@ -16,8 +16,14 @@
 #include "taploom/bytes.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+
+/* The least that an Ethernet has on its wire (IEEE 802.3 3.2.8), checksum apart: the driver of a
+ * card that is no virtio device may drop what is shorter, and nobody behind the socket fills it up.
+ */
+#define ETH_LEAST 60u
 
 static struct stream_tx *stream_tx_of(struct tx *tx)
 {
@@ -158,6 +164,10 @@ static void append_frame(struct stream_tx *st, size_t len)
 {
 	uint8_t *at = st->buf + st->tail;
 
+	if (len < ETH_LEAST) {
+		memset(at + STREAM_PREFIX + len, 0, ETH_LEAST - len);
+		len = ETH_LEAST;
+	}
 	store_be32(at, (uint32_t)len);
 	st->tail += STREAM_PREFIX + len;
 	count_add(st->tx.counters, COUNT_TX_FRAMES, 1);
@@ -171,7 +181,7 @@ static uint8_t *stream_frame_begin(struct tx *tx, uint16_t queue, size_t size)
 	struct stream_tx *st = stream_tx_of(tx);
 
 	(void)queue;
-	if (!make_room(st, STREAM_PREFIX + size))
+	if (!make_room(st, STREAM_PREFIX + (size < ETH_LEAST ? ETH_LEAST : size)))
 		return NULL;
 	return st->buf + st->tail + STREAM_PREFIX;
 }
@@ -191,7 +201,8 @@ static bool stream_burst_begin(struct tx *tx, struct tx_burst *burst, uint16_t q
 			       size_t hdr_len, size_t seg_len, size_t want, uint8_t gso_type)
 {
 	struct stream_tx *st = stream_tx_of(tx);
-	size_t slot = STREAM_PREFIX + hdr_len + seg_len, n;
+	size_t slot = STREAM_PREFIX + hdr_len + seg_len,
+	       n; /* never below ETH_LEAST: see TCP_MSS_LEAST */
 
 	(void)gso_type;
 	if (!make_room(st, slot))

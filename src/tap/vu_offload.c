@@ -86,7 +86,8 @@ static bool checksum_ok(const struct frame *frame)
 
 		sum = checksum_pseudo(&src, &dst, frame->l4_proto, hdr_len + frame->payload_len);
 	}
-	sum = checksum_add(sum, l4, hdr_len) + sum_pieces(frame->payload, frame->n_payload);
+	sum = checksum_fold(checksum_add(sum, l4, hdr_len)) +
+	      sum_pieces(frame->payload, frame->n_payload);
 	return !checksum_finish(sum);
 }
 

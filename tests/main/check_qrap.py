@@ -41,14 +41,21 @@ class Qrap(unittest.TestCase):
                          "for argument; do echo \"$argument\"; done\nexit 3\n")
         os.chmod(path, 0o755)
 
-    def run_qrap(self, *arguments, busy=False):
+    def run_qrap(self, *arguments, busy=0):
+        """busy: how often the daemon hangs up."""
         environment = dict(os.environ, TAPLOOM_SOCKET=self.path, PATH=self.dir.name + ":" + os.environ["PATH"])
         received = []
 
         def serve():
-            connection, _ = self.listener.accept()
-            if not busy:
-                received.append(connection.makefile().read())
+            for _ in range(busy):
+                self.listener.accept()[0].close()
+            self.listener.settimeout(30 if busy < 20 else 0)
+            try:
+                connection, _ = self.listener.accept()
+            except BlockingIOError:
+                return
+            connection.settimeout(None)
+            received.append(connection.makefile().read())
             connection.close()
 
         server = threading.Thread(target=serve)
@@ -81,9 +88,26 @@ class Qrap(unittest.TestCase):
         self.assertEqual(run.stdout.split("\n")[:-1], ["disk", "-device", "virtio-rng"] + added(5))
 
     def test_a_daemon_that_hangs_up_is_busy(self):
-        run, _ = self.run_qrap("7", "qemu-kvm", busy=True)
-        self.assertEqual(run.returncode, 1)
+        run, received = self.run_qrap("7", "qemu-kvm", busy=20)
+        self.assertEqual((run.returncode, received), (1, []))
         self.assertIn("busy", run.stderr)
+
+    def test_a_daemon_that_is_free_soon_is_waited_for(self):
+        run, received = self.run_qrap("7", "qemu-kvm", busy=3)
+        self.assertEqual((run.returncode, received), (3, ["hello\n"]))
+
+    def test_a_network_in_json_is_replaced(self):
+        run, _ = self.run_qrap("-netdev", '{"type":"user","id":"hostnet0"}', "-device",
+                               '{"driver":"virtio-net-pci","netdev":"hostnet0","id":"net0"}', "-device",
+                               '{"driver":"virtio-rng-pci"}')
+        self.assertEqual(run.stdout.split("\n")[:-1], ["-device", '{"driver":"virtio-rng-pci"}'] + added(5))
+
+    def test_a_probe_is_left_alone(self):
+        os.unlink(self.path)
+        arguments = ["-S", "-nodefaults", "-machine", "none,accel=kvm:tcg", "-qmp", "stdio"]
+        environment = dict(os.environ, TAPLOOM_SOCKET=self.path, PATH=self.dir.name + ":" + os.environ["PATH"])
+        run = subprocess.run([QRAP, *arguments], env=environment, capture_output=True, text=True)
+        self.assertEqual((run.returncode, run.stdout.split("\n")[:-1]), (3, arguments), run.stderr)
 
     def test_no_socket_is_an_error(self):
         os.unlink(self.path)

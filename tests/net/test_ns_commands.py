@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 from netns import FAR4, FAR6, HOST4, HOST6
@@ -144,6 +145,7 @@ class Terminal:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.environ.update(PS1="$ ", SHELL="/bin/sh", ENV="")
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it
             os.execvp(argv[0], argv)
         self.status = None
         case.cleanups.append(self.close)
@@ -224,6 +226,89 @@ def the_terminals_end_ends_all(case):
     os.kill(tty.pid, signal.SIGHUP)
     tty.wait()
     wait_for(lambda: ended(pid), "the command has ended", 5)
+
+
+@test
+def a_hang_up_that_the_caller_ignores_ends_nothing(case):
+    """nohup(1)."""
+    process = subprocess.Popen(("sh", "-c", "trap '' HUP; exec \"$@\"", "sh") + pasta(case, "-q", "--", "sh", "-c", "echo $$; read line; exit 5"),
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    case.cleanups.append(process.kill)
+    command = int(process.stdout.readline())
+    for pid in (process.pid, command):
+        os.kill(pid, signal.SIGHUP)
+    process.communicate("go on\n", timeout=20)
+    assert process.returncode == 5, process.returncode
+
+
+@rows(("a process's SIGINT is for the command", signal.SIGINT, 130), ("a process's SIGQUIT is too", signal.SIGQUIT, 131))
+def _(case, number, status):
+    process = subprocess.Popen(pasta(case, "-q", "--", "sh", "-c", "ulimit -c 0; echo ready; exec sleep 1000"),
+                               stdout=subprocess.PIPE)
+    case.cleanups.append(process.kill)
+    process.stdout.readline()
+    process.send_signal(number)
+    assert process.wait(20) == status, process.returncode
+
+
+@test
+def root_without_the_right_to_trace_has_a_namespace_of_its_own(case):
+    """As in containers."""
+    before = ("setpriv", "--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace")
+    status, out, err = run(case, "-q", "--", "ping", "-c1", "-W5", FAR4, before=before)
+    assert status == 0, (out, err)
+
+
+@test
+def the_command_cannot_trace_us(case):
+    script = "import os, ctypes; print(ctypes.CDLL(None, use_errno=True).ptrace(16, os.getppid(), 0, 0), ctypes.get_errno())"
+    status, out, err = run(case, "-q", "--", "python3", "-c", script)
+    assert (status, out) == (0, "-1 1\n"), (status, out, err)  # EPERM
+
+
+def stays_and_ends(case, path, look, end):
+    """A daemon that became nobody on a path that nobody may look at, and what makes it look."""
+    daemon = subprocess.Popen(pasta(case, "-q", "-f", "--netns", path, before=()))
+    case.cleanups.append(daemon.kill)
+    wait_for(lambda: HOST4 in subprocess.run(("nsenter", "--net=" + path, "ip", "addr"), capture_output=True, text=True).stdout,
+             "the namespace is configured")
+    look()
+    assert daemon.poll() is None, "it took a path that it may not look at for gone"
+    end()
+    assert daemon.wait(10) == 0
+
+
+@test
+def a_path_of_a_thread_is_followed_to_its_end(case):
+    process = subprocess.Popen(case.net.host.command("unshare", "--net", "sleep", "1000"))
+    case.cleanups.append(process.kill)
+
+    def kill():
+        process.kill()
+        process.wait()
+    wait_for(lambda: os.readlink("/proc/%d/ns/net" % process.pid) != os.readlink("/proc/self/ns/net"), "it has its own")
+    stays_and_ends(case, "/proc/%d/task/%d/ns/net" % (process.pid, process.pid), lambda: time.sleep(2.5), kill)
+
+
+@test
+def a_path_in_a_folder_of_roots_is_followed_to_its_end(case):
+    folder = case.path("roots")
+    os.mkdir(folder, 0o700)
+    path = folder + "/net"
+    open(path, "w").close()
+    # Not by ip-netns(8), which has a mount table of its own.
+    subprocess.run(("unshare", "--net=" + path, "true"), check=True)
+
+    def remove():
+        subprocess.run(("umount", path))
+        os.path.exists(path) and os.unlink(path)
+
+    def another():
+        open(folder + "/other", "w").close()
+        os.unlink(folder + "/other")
+        time.sleep(0.5)
+    case.cleanups.append(remove)
+    stays_and_ends(case, path, another, remove)
 
 
 @test

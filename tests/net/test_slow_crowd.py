@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-# labels: net slow
+# labels: net slow quiet
 # timeout: 900
 """
 1,000 flows whose peers stopped reading, beside one that runs: its throughput, and that of the same in a second

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-# labels: net slow
+# labels: net slow quiet
 # timeout: 7200
 """
 TCP over a wire with faults beside a direct connection and a relay with the same ones: the medians of several seeds,
