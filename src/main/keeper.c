@@ -121,6 +121,7 @@ void keeper_stop(struct keeper *keeper)
 {
 	if (keeper->fd < 0)
 		return;
+	shutdown(keeper->fd, SHUT_RDWR); /* a command that waits for its start has a copy */
 	close(keeper->fd);
 	keeper->fd = -1;
 	for (unsigned int i = 0; i < keeper->n_files; i++)

@@ -98,11 +98,19 @@ static int keep_removable(struct program *program)
 	return keeper_start(&program->keeper, files, sizeof(files) / sizeof(files[0]), uid, gid);
 }
 
+static bool makes_user_namespace(const struct config *config)
+{
+	return config->own_namespace && !config->netns_only;
+}
+
 static int become_user(struct program *program)
 {
 	uint64_t ns = PRIVILEGE(CAP_SYS_ADMIN) | PRIVILEGE(CAP_NET_ADMIN);
 	uint64_t keep = PRIVILEGES_VM | (in_namespace(program) ? ns : 0);
 	int error = keep_removable(program);
+
+	if (makes_user_namespace(program->config))
+		keep |= PRIVILEGE(CAP_DAC_OVERRIDE); /* /dev/net/tun may be root's alone */
 
 	return error ? error : privileges_change_user(program->config->runas, keep);
 }
@@ -115,7 +123,7 @@ static int become_user(struct program *program)
 static int open_first(struct program *program)
 {
 	const struct config *config = program->config;
-	bool own = config->own_namespace && !config->netns_only;
+	bool own = makes_user_namespace(config);
 	int error = guest_side_open(&program->side, config);
 
 	if (!error && own)

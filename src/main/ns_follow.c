@@ -112,8 +112,7 @@ static void look(struct ns_follow *follow) ON_CONTROL
 	else
 		log_info("The namespace follows the host's network: %u addresses, %u routes",
 			 next->n_addrs, next->n_routes);
-	if (!error)
-		forget_lost(follow, next);
+	forget_lost(follow, next); /* what is taken away is so, whatever else was refused */
 	free(follow->plan);
 	follow->plan = next;
 }

@@ -117,6 +117,8 @@ static int connect_any(char *path, size_t size)
 	bool busy = true;
 
 	for (int i = 0; busy && i < BUSY_TRIES; i++) {
+		if (i)
+			poll(NULL, 0, BUSY_TIMEOUT_MS);
 		busy = false;
 		for (int n = 1; n <= SOCKETS; n++) {
 			int fd;

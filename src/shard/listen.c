@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -328,6 +329,7 @@ static struct flow *publish(struct shard *shard, struct flow *flow)
 	if (!info.ended)
 		return there; /* another of our ports may lead to the same */
 	there->events |= EPOLLERR | EPOLLHUP | EPOLLRDHUP;
+	list_remove(&there->touched); /* run as those that are taken from there */
 	shard_run_flow(shard, there);
 	return there->closed ? flow_publish(shard, flow) : there;
 }
@@ -396,20 +398,44 @@ static void accepted(struct shard *shard, int fd, const struct sockaddr_storage 
 		listener_begin(shard, flow);
 }
 
+/*
+ * Descriptors are the process's. While there are none left, whoever accepts must not take the one
+ * that another shard has let go to refuse a connection: it would not get it back, and what waits
+ * then would be reported without end.
+ */
+static pthread_mutex_t scarce_lock = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic uint64_t scarce_until_us; /* relaxed: who is late meets the limit, and then looks */
+
+#define SCARCE_US 1000000u
+
+static int accept_fd(const struct shard *shard, int listen_fd, struct sockaddr_storage *sa)
+{
+	bool scarce = shard->now_us < atomic_load_explicit(&scarce_until_us, memory_order_relaxed);
+	socklen_t len = sizeof(*sa);
+	int fd, error;
+
+	if (scarce)
+		pthread_mutex_lock(&scarce_lock);
+	fd = accept4(listen_fd, (struct sockaddr *)sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	error = errno;
+	if (scarce)
+		pthread_mutex_unlock(&scarce_lock);
+	errno = error;
+	return fd;
+}
+
 /* Under the lock, so that places are in the order in which the kernel gives connections. */
 static int accept_one(struct shard *shard, const struct listener *listener, int listen_fd,
 		      struct sockaddr_storage *sa, struct ticket *ticket)
 {
 	struct order *order = listener->order;
-	socklen_t len = sizeof(*sa);
 	struct endpoint client;
 	int fd;
 
 	if (shard->rt->n_shards == 1 || order_is_crowded(order, shard->now_us))
-		return accept4(listen_fd, (struct sockaddr *)sa, &len,
-			       SOCK_NONBLOCK | SOCK_CLOEXEC);
+		return accept_fd(shard, listen_fd, sa);
 	pthread_mutex_lock(&order->lock);
-	fd = accept4(listen_fd, (struct sockaddr *)sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	fd = accept_fd(shard, listen_fd, sa);
 	if (fd >= 0 && endpoint_of(sa, &client))
 		order_take(order, listener, &client.addr, shard->now_us, ticket);
 	pthread_mutex_unlock(&order->lock);
@@ -422,12 +448,17 @@ static void refuse_one(struct shard *shard, int listen_fd)
 	int fd;
 
 	shard_out_of_fds(shard);
+	pthread_mutex_lock(&scarce_lock);
+	atomic_store_explicit(&scarce_until_us, shard->now_us + SCARCE_US, memory_order_relaxed);
 	if (shard->spare_fd >= 0)
 		close(shard->spare_fd);
 	fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd >= 0)
 		hostsock_abort(fd);
 	shard->spare_fd = fcntl(shard->wake_fd, F_DUPFD_CLOEXEC, 0);
+	pthread_mutex_unlock(&scarce_lock);
+	if (shard->spare_fd < 0) /* a socket of another kind took it: no reason to spin */
+		poll(NULL, 0, 1);
 }
 
 void listener_accept(struct shard *shard, struct listener *listener)

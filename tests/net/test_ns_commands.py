@@ -260,6 +260,14 @@ def root_without_the_right_to_trace_has_a_namespace_of_its_own(case):
 
 
 @test
+def root_may_have_its_pid_file_in_a_folder_of_its_own(case):
+    folder = case.path("roots")
+    os.mkdir(folder, 0o755)
+    status, out, err = run(case, "-q", "-P", folder + "/pid", "--", "true", before=())
+    assert status == 0, (out, err)
+
+
+@test
 def the_command_cannot_trace_us(case):
     script = "import os, ctypes; print(ctypes.CDLL(None, use_errno=True).ptrace(16, os.getppid(), 0, 0), ctypes.get_errno())"
     status, out, err = run(case, "-q", "--", "python3", "-c", script)
