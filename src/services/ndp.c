@@ -62,7 +62,7 @@ bool ndp_shows_target(const struct netconf *net, const struct ndp_query *query,
 {
 	return query->type == NDP_NS && ip_is_any(src) && !ip_is_any(&query->target) &&
 	       !ip_is_multicast(&query->target) && !ip_is_v4(&query->target) &&
-	       !is_router(&net->v[IP6], &query->target);
+	       !ip_is_link_local(&query->target) && !is_router(&net->v[IP6], &query->target);
 }
 
 bool ndp_advertises(const struct config *config, const struct netconf *net)

@@ -172,13 +172,16 @@ int hostsock_error(int fd)
 
 bool hostsock_is_own(int fd, uint16_t port)
 {
-	struct sockaddr_storage local = { 0 }, peer = { 0 };
+	union {
+		struct sockaddr any;
+		struct sockaddr_in v4; /* the port is where IPv6 has it */
+		struct sockaddr_in6 v6;
+	} local = { 0 }, peer = { 0 };
 	socklen_t local_len = sizeof(local), peer_len = sizeof(peer);
 
-	if (getsockname(fd, (struct sockaddr *)&local, &local_len) ||
-	    ((struct sockaddr_in *)(void *)&local)->sin_port != htons(port)) /* as in IPv6 */
+	if (getsockname(fd, &local.any, &local_len) || local.v4.sin_port != htons(port))
 		return false;
-	return getpeername(fd, (struct sockaddr *)&peer, &peer_len) == 0 && local_len == peer_len &&
+	return getpeername(fd, &peer.any, &peer_len) == 0 && local_len == peer_len &&
 	       memcmp(&local, &peer, local_len) == 0;
 }
 

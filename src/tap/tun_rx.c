@@ -100,7 +100,8 @@ static void note_sender(struct runtime *rt, const struct frame *frame)
 	if (frame->l4_off == frame->l3_off) /* ARP */
 		return;
 	src = frame_src(frame);
-	if (!ip_is_any(&src))
+	/* A kernel says much by its link-local address, at which no service need be bound. */
+	if (!ip_is_any(&src) && !ip_is_link_local(&src))
 		control_guest_address(rt->control, &src);
 }
 
