@@ -243,7 +243,7 @@ static int add_addrs(struct apply *a)
 	return 0;
 }
 
-static bool is_planned_addr(const struct netns_plan *plan, const struct ip_addr *addr)
+bool netns_plan_has_addr(const struct netns_plan *plan, const struct ip_addr *addr)
 {
 	for (unsigned int i = 0; i < plan->n_addrs; i++)
 		if (ip_eq(&plan->addrs[i].addr, addr))
@@ -269,7 +269,7 @@ static int talk_route(struct apply *a, uint16_t type, unsigned int flags,
 		put_addr(msg, RTA_DST, &route->dst);
 	if (!ip_is_unset(&route->gateway))
 		put_addr(msg, RTA_GATEWAY, &route->gateway);
-	if (!ip_is_unset(&route->source) && is_planned_addr(a->plan, &route->source))
+	if (!ip_is_unset(&route->source) && netns_plan_has_addr(a->plan, &route->source))
 		put_addr(msg, RTA_PREFSRC, &route->source);
 	if (route->metric)
 		mnl_attr_put_u32(msg, RTA_PRIORITY, route->metric);

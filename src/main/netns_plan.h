@@ -74,6 +74,8 @@ int netns_plan_apply(const struct netns_plan *plan, unsigned int ifindex, struct
 int netns_plan_update(const struct netns_plan *before, const struct netns_plan *now,
 		      unsigned int ifindex);
 
+/* Whether an address is among those of a plan, whatever its prefix. */
+bool netns_plan_has_addr(const struct netns_plan *plan, const struct ip_addr *addr);
 /* Whether two plans give a namespace the same addresses and routes. */
 bool netns_plan_eq(const struct netns_plan *a, const struct netns_plan *b);
 

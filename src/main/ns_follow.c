@@ -76,21 +76,13 @@ static int carry_out(void *arg)
 	return netns_plan_update(update->before, update->now, update->ifindex);
 }
 
-static bool has_addr(const struct netns_plan *plan, const struct ip_addr *addr)
-{
-	for (unsigned int i = 0; i < plan->n_addrs; i++)
-		if (ip_eq(&plan->addrs[i].addr, addr))
-			return true;
-	return false;
-}
-
 /* The namespace says nothing of its own of an address that it has lost. */
 static void forget_lost(const struct ns_follow *follow, const struct netns_plan *next) ON_CONTROL
 {
 	for (unsigned int i = 0; i < follow->plan->n_addrs; i++) {
 		const struct ip_addr *addr = &follow->plan->addrs[i].addr;
 
-		if (!has_addr(next, addr))
+		if (!netns_plan_has_addr(next, addr))
 			network_address_gone(follow->network, addr);
 	}
 }

@@ -457,8 +457,31 @@ static uint32_t handshake_rtt(const struct shard *shard, const struct tcp *tcp,
  * figure 8. */
 static bool is_open_from_both(const struct tcp *tcp, const struct tcp_header *h)
 {
-	return (h->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK) && h->seq == tcp->irs &&
-	       h->ack == tcp->iss + 1;
+	return (h->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == (TCP_SYN | TCP_ACK) &&
+	       h->seq == tcp->irs && h->ack == tcp->iss + 1;
+}
+
+/* Whether it is the last of the handshake; what else comes is answered (RFC 9293 3.10.7.4). */
+static bool answers_our_syn(struct shard *shard, struct flow *flow, const struct frame *frame,
+			    const struct tcp_header *h)
+{
+	struct tcp *tcp = &flow->tcp;
+
+	if (h->flags & TCP_RST)
+		take_reset(shard, flow, h);
+	else if (h->flags & TCP_SYN && h->seq == tcp->irs)
+		tcp_send_control(shard, flow, tcp->iss, TCP_SYN | TCP_ACK);
+	else if (h->flags & TCP_SYN)
+		challenge(shard, tcp);
+	else if (!(h->flags & TCP_ACK))
+		return false;
+	else if (h->ack != tcp->iss + 1)
+		tcp_send_control(shard, flow, h->ack, TCP_RST);
+	else if (!is_acceptable(tcp, h->seq, frame->payload_len + (h->flags & TCP_FIN ? 1 : 0)))
+		challenge(shard, tcp);
+	else
+		return true;
+	return false;
 }
 
 static void in_syn_rcvd(struct shard *shard, struct flow *flow, struct frame *frame,
@@ -468,29 +491,8 @@ static void in_syn_rcvd(struct shard *shard, struct flow *flow, struct frame *fr
 	bool both = is_open_from_both(tcp, h);
 	uint32_t rtt;
 
-	if (h->flags & TCP_RST) {
-		take_reset(shard, flow, h);
+	if (!both && !answers_our_syn(shard, flow, frame, h))
 		return;
-	}
-	if (h->flags & TCP_SYN && h->seq == tcp->irs && !both) {
-		tcp_send_control(shard, flow, tcp->iss, TCP_SYN | TCP_ACK);
-		return;
-	}
-	if (h->flags & TCP_SYN && !both) {
-		challenge(shard, tcp);
-		return;
-	}
-	if (!(h->flags & TCP_ACK))
-		return;
-	if (h->ack != tcp->iss + 1) {
-		tcp_send_control(shard, flow, h->ack, TCP_RST);
-		return;
-	}
-	if (!both &&
-	    !is_acceptable(tcp, h->seq, frame->payload_len + (h->flags & TCP_FIN ? 1 : 0))) {
-		challenge(shard, tcp);
-		return;
-	}
 	if (lacks_timestamp(shard, tcp, h) || fails_paws(shard, tcp, h))
 		return;
 	rtt = handshake_rtt(shard, tcp, h);

@@ -201,8 +201,8 @@ static bool stream_burst_begin(struct tx *tx, struct tx_burst *burst, uint16_t q
 			       size_t hdr_len, size_t seg_len, size_t want, uint8_t gso_type)
 {
 	struct stream_tx *st = stream_tx_of(tx);
-	size_t slot = STREAM_PREFIX + hdr_len + seg_len,
-	       n; /* never below ETH_LEAST: see TCP_MSS_LEAST */
+	/* Never below ETH_LEAST: see TCP_MSS_LEAST. */
+	size_t slot = STREAM_PREFIX + hdr_len + seg_len, n;
 
 	(void)gso_type;
 	if (!make_room(st, slot))

@@ -198,15 +198,15 @@ static int set_log_base(struct call *call)
 	return err;
 }
 
-/* Front-ends that reset a device without GET_VRING_BASE set it up anew with what follows; nothing
- * is to be read or written any more where the ring was. */
-static void stop_for_anew(struct call *call, struct vu_queue *queue)
+static void halt_ring(struct call *call, struct vu_queue *queue)
 {
 	vu_ring_hold(call->device, queue);
 	vu_ring_stop(queue);
 	vu_queue_resume(queue);
 }
 
+/* Front-ends that reset a device without GET_VRING_BASE set it up anew with what follows; nothing
+ * is to be read or written any more where the ring was. */
 static int set_vring_num(struct call *call)
 {
 	struct vu_queue *queue = queue_of(call, call->message->state.index);
@@ -215,7 +215,7 @@ static int set_vring_num(struct call *call)
 	if (!queue || !vring_desc_len(num, true))
 		return -EINVAL;
 	if (queue->running && num != queue->ring.setup.num) {
-		stop_for_anew(call, queue);
+		halt_ring(call, queue);
 		queue->addr_set = false; /* of the size before */
 	}
 	queue->num = num;
@@ -246,7 +246,7 @@ static int set_vring_base(struct call *call)
 	if (queue->running && stands_at(call, queue, base))
 		return 0;
 	if (queue->running)
-		stop_for_anew(call, queue); /* its address may have been told anew before */
+		halt_ring(call, queue); /* its address may have been told anew before */
 	queue->base = base;
 	return 0;
 }
@@ -277,9 +277,7 @@ static int get_vring_base(struct call *call)
 
 	if (!queue)
 		return -EINVAL;
-	vu_ring_hold(call->device, queue);
-	vu_ring_stop(queue);
-	vu_queue_resume(queue);
+	halt_ring(call, queue);
 	state.num = queue->base;
 	call->reply_len =
 		vu_reply_encode_state(call->reply, VU_REPLY_MAX, call->message->request, state);

@@ -294,18 +294,20 @@ def a_guest_that_has_only_probed_for_its_address_is_reached(case):
     tcp_works(conn, peer)
 
 
+def speak(case, guest, sources, pause):
+    """A datagram from each of the addresses, one after the other."""
+    server = case.net.remote.udp(FAR6)
+    case.cleanups.append(server.close)
+    for src in sources:
+        guest.send(guest.udp(FAR6, server.getsockname()[1], b"x", src=src))
+        guest.pump(pause)
+
+
 @test
 def a_stray_source_does_not_keep_the_forwarded_ports(case):
     guest = case.joined("-t", PORT)
-    server = case.net.remote.udp(FAR6)
-    case.cleanups.append(server.close)
-
-    def say(src):
-        guest.send(guest.udp(FAR6, server.getsockname()[1], b"x", src=src))
-        guest.pump(1.2)  # an address is told of once a second at most
-
-    for src in (HOST6, "2001:db8:17::5", HOST6):  # IPv4 would be heard again by ARP
-        say(src)
+    # An address is told of once a second at most; IPv4 would be heard again by ARP.
+    speak(case, guest, (HOST6, "2001:db8:17::5", HOST6), 1.2)
     conn, peer = case.forwarded(PORT, FAR6)
     assert conn.local == HOST6, conn.local
     tcp_works(conn, peer)
@@ -314,14 +316,10 @@ def a_stray_source_does_not_keep_the_forwarded_ports(case):
 @test
 def a_guest_that_leaves_the_address_it_was_given_is_followed(case):
     guest = case.joined("-t", PORT)
-    server = case.net.remote.udp(FAR6)
-    case.cleanups.append(server.close)
-    port, own = server.getsockname()[1], "2001:db8::155"
-    guest.send(guest.udp(FAR6, port, b"x", src=HOST6))
+    own = "2001:db8::155"
+    speak(case, guest, (HOST6,), 0)
     guest.ip6 = own
-    for _ in range(12):  # the one before has to be silent for a while
-        guest.send(guest.udp(FAR6, port, b"x", src=own))
-        guest.pump(0.4)
+    speak(case, guest, 12 * (own,), 0.4)  # the one before has to be silent for a while
     conn, peer = case.forwarded(PORT, FAR6)
     assert conn.local == own, conn.local
     tcp_works(conn, peer)
