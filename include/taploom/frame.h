@@ -104,6 +104,12 @@ enum drop frame_parse_iov(struct frame *frame, const uint8_t *data, size_t linea
 			  const struct iovec *iov, unsigned int n_iov, struct iovec *scratch,
 			  struct frame_offload offload, const struct hash_secret *secret);
 
+/*
+ * Whether the checksum of a parsed frame of TCP, UDP, ICMP or ICMPv6, that is no FRAME_CONTROL and
+ * no FRAME_FRAGMENT, is right, or left out as IPv4's UDP may (RFC 768, RFC 8200 8.1). Any thread.
+ */
+bool frame_checksum_is_right(const struct frame *frame);
+
 /* Frames of one reader's read, in order. */
 struct slab {
 	_Atomic uint32_t

@@ -99,6 +99,7 @@ struct tx {
 	const struct tx_ops *ops;
 	struct counters *counters; /* its thread's */
 	bool blocked;		   /* the last begin found no room, and the shard will be woken */
+	bool by_queue;		   /* constant: another queue may have room all the same */
 };
 
 static inline uint8_t *tx_frame_begin(struct tx *tx, uint16_t queue, size_t size)

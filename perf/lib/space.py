@@ -19,6 +19,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tests/lib"))
 from congestion import allowed
+from topology import end_on_signals
 
 SERVER4, SERVER6 = "10.202.0.1", "fd00:202::1"
 GATEWAY4, GATEWAY6 = "10.201.0.1", "fd00:201::1"
@@ -109,6 +110,7 @@ class World:
     """The namespaces of one run, and all that was started in them."""
 
     def __init__(self, congestion="cubic"):
+        end_on_signals()  # what is made here is to go all the same
         self.stack = contextlib.ExitStack()
         with contextlib.ExitStack() as guard:
             guard.push(self.stack)

@@ -164,6 +164,11 @@ static void forget_addresses(struct control *control) ON_CONTROL
 static void take_guest_event(struct control *control, enum guest_event event) ON_CONTROL
 {
 	const struct netconf *net = control->rt->netconf_rcu;
+	const struct config *config = control->rt->config;
+	/* There no other guest can come: the device of a namespace was deleted. A command decides
+	 * for itself when it ends. */
+	bool last = config->one_off || config->fd >= 0 ||
+		    (config->mode == MODE_NAMESPACE && !config->own_namespace);
 
 	if (event == GUEST_CONNECTED) {
 		log_info("The guest is connected");
@@ -172,7 +177,7 @@ static void take_guest_event(struct control *control, enum guest_event event) ON
 	}
 	log_info("The guest is gone");
 	forget_addresses(control);
-	if (control->rt->config->one_off || control->rt->config->fd >= 0)
+	if (last)
 		control->ending = true;
 }
 
@@ -245,7 +250,6 @@ static int open_signals(struct control *control)
 	sigset_t set;
 
 	daemon_signals(&set); /* blocked since daemon_start() */
-	signal(SIGPIPE, SIG_IGN);
 	control->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return control->signal_fd < 0 ? -errno : 0;
 }

@@ -165,6 +165,7 @@ int daemon_start(struct daemon *daemon, const struct config *config)
 	 * in order. */
 	daemon_signals(&signals);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
+	signal(SIGPIPE, SIG_IGN); /* whoever reads our output may be gone */
 	signal(SIGCHLD, SIG_DFL); /* a caller may ignore it: then no child leaves a status */
 	owned_file_init(&daemon->pid_path);
 	daemon->pid_fd = -1;

@@ -6,6 +6,7 @@
 #include "port_scan.h"
 #include "taploom/bytes.h"
 
+#include <errno.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
@@ -85,13 +86,27 @@ static bool take_socket(struct bytes_in *payload, struct inet_diag_msg *socket)
 	return in_ok(payload);
 }
 
+/* Why the kernel ended a dump: NLMSG_DONE and NLMSG_ERROR begin with a negative errno, or 0. */
+static enum diag_result end_of(const struct nlmsghdr *header, struct bytes_in *payload)
+{
+	int32_t error = 0;
+
+	if (in_left(payload) >= sizeof(error))
+		in_copy(payload, &error, sizeof(error));
+	if (error == -ENOENT || error == -EOPNOTSUPP || error == -EAFNOSUPPORT)
+		return DIAG_ABSENT;
+	if (error < 0 || header->nlmsg_type == NLMSG_ERROR)
+		return DIAG_ERROR;
+	return header->nlmsg_flags & NLM_F_DUMP_INTR ? DIAG_INTERRUPTED : DIAG_DONE;
+}
+
 static enum diag_result parse_one(const struct nlmsghdr *header, struct bytes_in *payload,
 				  struct port_set *ports)
 {
 	struct inet_diag_msg socket;
 
-	if (header->nlmsg_type == NLMSG_DONE)
-		return header->nlmsg_flags & NLM_F_DUMP_INTR ? DIAG_INTERRUPTED : DIAG_DONE;
+	if (header->nlmsg_type == NLMSG_DONE || header->nlmsg_type == NLMSG_ERROR)
+		return end_of(header, payload);
 	if (header->nlmsg_type != SOCK_DIAG_BY_FAMILY || !take_socket(payload, &socket))
 		return DIAG_ERROR;
 	if (socket.id.idiag_sport)

@@ -51,15 +51,20 @@ static enum log_level level_of(const struct config *config)
 }
 
 /* Datagrams to /dev/log, as syslog(3) sends them, but without its lock and its memory. */
-static int syslog_connect(void)
+static bool syslog_connect(int fd)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX, .sun_path = "/dev/log" };
+
+	return connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0;
+}
+
+/* A descriptor, or -1. That nobody listens yet may change. */
+static int syslog_open(void)
+{
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	if (fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr))) {
-		close(fd);
-		fd = -1;
-	}
+	if (fd >= 0)
+		syslog_connect(fd);
 	return fd;
 }
 
@@ -70,7 +75,7 @@ int log_open(const struct config *config)
 	if (config->log_file[0])
 		return log_file_open(&sink.file, config->log_file, config->log_size);
 	if (!config->foreground)
-		sink.syslog_fd = syslog_connect();
+		sink.syslog_fd = syslog_open();
 	return 0;
 }
 
@@ -149,7 +154,12 @@ static void to_syslog(enum log_level level, const char *message, const struct tm
 	if (len >= sizeof(line) / 2)
 		return;
 	len = finish_line(line, len, message) - 1; /* a datagram is a line */
-	send(sink.syslog_fd, line, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (send(sink.syslog_fd, line, len, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
+		return;
+	/* The log daemon was started, or started anew. */
+	if ((errno == ECONNREFUSED || errno == ENOTCONN || errno == ECONNRESET) &&
+	    syslog_connect(sink.syslog_fd))
+		send(sink.syslog_fd, line, len, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 void log_at(enum log_level level, const char *fmt, ...)

@@ -204,6 +204,11 @@ int namespace_hook(struct namespace_mode *mode, struct control *control)
 		mode->watch_hook =
 			(struct control_hook){ netns_watch_fd(mode->watch), namespace_gone, mode };
 		error = control_add_hook(control, &mode->watch_hook);
+		/* A mount table tells each reader once, and adding the hook was such a look. */
+		if (!error && netns_watch_gone(mode->watch)) {
+			log_error("The network namespace is gone already");
+			error = -ENOENT;
+		}
 	}
 	return error;
 }

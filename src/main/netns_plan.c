@@ -16,7 +16,8 @@ struct copy {
 	struct netns_plan *plan;
 	enum ip_version version;
 	unsigned int ifindex;
-	bool full; /* more than the plan has room for */
+	unsigned int n_before; /* routes that were in the plan before this copy */
+	bool full;	       /* more than the plan has room for */
 };
 
 static const int families[IP_VERSIONS] = { AF_INET, AF_INET6 };
@@ -123,6 +124,19 @@ static struct ip_addr unspecified(enum ip_version version)
 	return version == IP4 ? ip4_addr_of(zero) : ip6_addr_of(zero);
 }
 
+/* The default route, which the kernel lists last for IPv6, has a place in any case. */
+static void add_route(struct copy *copy, const struct plan_route *route)
+{
+	struct netns_plan *plan = copy->plan;
+
+	if (plan->n_routes - copy->n_before < PLAN_VERSION_ROUTES)
+		plan->n_routes++;
+	else
+		copy->full = true;
+	if (!copy->full || route->prefix_len == 0)
+		plan->routes[plan->n_routes - 1] = *route;
+}
+
 static int copy_route(const struct nlmsghdr *msg, void *arg)
 {
 	const struct nlattr *by_type[RTA_MAX + 1] = { 0 };
@@ -150,10 +164,7 @@ static int copy_route(const struct nlmsghdr *msg, void *arg)
 		return MNL_CB_OK;
 	if (ip_is_link_local(&to.dst) && copy->version == IP6) /* comes with the interface */
 		return MNL_CB_OK;
-	if (copy->plan->n_routes == PLAN_MAX_ROUTES)
-		copy->full = true;
-	else
-		copy->plan->routes[copy->plan->n_routes++] = to;
+	add_route(copy, &to);
 	return MNL_CB_OK;
 }
 
@@ -182,7 +193,7 @@ static int dump_into(struct copy *copy, uint16_t type, size_t header_len, mnl_cb
 
 	for (unsigned int i = 0; i < DUMPS_MAX; i++) {
 		copy->plan->n_addrs = n_addrs;
-		copy->plan->n_routes = n_routes;
+		copy->plan->n_routes = copy->n_before = n_routes;
 		copy->full = false;
 		error = dump_once(copy, type, header_len, each);
 		if (error != -EINTR)
@@ -195,7 +206,7 @@ static int dump_into(struct copy *copy, uint16_t type, size_t header_len, mnl_cb
 
 int netns_plan_copy_addrs(struct netns_plan *plan, enum ip_version version, unsigned int ifindex)
 {
-	struct copy copy = { plan, version, ifindex, false };
+	struct copy copy = { .plan = plan, .version = version, .ifindex = ifindex };
 	int error = dump_into(&copy, RTM_GETADDR, sizeof(struct ifaddrmsg), copy_addr);
 
 	if (copy.full)
@@ -205,11 +216,12 @@ int netns_plan_copy_addrs(struct netns_plan *plan, enum ip_version version, unsi
 
 int netns_plan_copy_routes(struct netns_plan *plan, enum ip_version version, unsigned int ifindex)
 {
-	struct copy copy = { plan, version, ifindex, false };
+	struct copy copy = { .plan = plan, .version = version, .ifindex = ifindex };
 	int error = dump_into(&copy, RTM_GETROUTE, sizeof(struct rtmsg), copy_route);
 
 	if (copy.full)
-		log_warning("only %d routes are copied to the namespace", PLAN_MAX_ROUTES);
+		log_warning("only %d routes of IPv%d are copied to the namespace",
+			    PLAN_VERSION_ROUTES, version == IP4 ? 4 : 6);
 	return error;
 }
 

@@ -9,8 +9,9 @@
 #include "taploom/addr.h"
 #include "taploom/netconf.h"
 
-#define PLAN_MAX_ADDRS	64
-#define PLAN_MAX_ROUTES 512
+#define PLAN_MAX_ADDRS	    64
+#define PLAN_VERSION_ROUTES 512 /* of one IP version */
+#define PLAN_MAX_ROUTES	    (2 * PLAN_VERSION_ROUTES)
 
 struct plan_addr {
 	struct ip_addr addr;

@@ -141,16 +141,23 @@ static int make_namespaces(const struct netns_user *user)
 	return 0;
 }
 
-/* The daemon blocks and ignores signals for its own purposes; the command starts afresh, but for a
- * hang-up that the caller ignores (nohup). */
+/* Whether the caller ignores a signal for its commands: nohup, and shells for what they start in
+ * the background (POSIX 2.11). */
+static bool caller_ignores(int number)
+{
+	struct sigaction action = { .sa_handler = SIG_DFL };
+
+	return (number == SIGHUP || number == SIGINT || number == SIGQUIT) &&
+	       sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+/* The daemon blocks and ignores signals for its own purposes; the command starts afresh. */
 static void reset_signals(void)
 {
-	struct sigaction hangup = { .sa_handler = SIG_DFL };
 	sigset_t none;
 
-	sigaction(SIGHUP, NULL, &hangup);
 	for (int n = 1; n < NSIG; n++)
-		if (n != SIGHUP || hangup.sa_handler != SIG_IGN)
+		if (!caller_ignores(n))
 			signal(n, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);

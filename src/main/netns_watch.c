@@ -42,11 +42,6 @@ static int add(struct netns_watch *watch, enum watched which, int fd, uint32_t e
 	return epoll_ctl(watch->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
-static int watch_process(struct netns_watch *watch, pid_t pid)
-{
-	return add(watch, WATCH_PROCESS, (int)syscall(SYS_pidfd_open, pid, 0), EPOLLIN);
-}
-
 static int watch_timer(struct netns_watch *watch)
 {
 	const struct itimerspec second = { { 1, 0 }, { 1, 0 } };
@@ -94,6 +89,20 @@ static int open_directory(struct netns_watch *watch, const char *path, char dir[
 	snprintf(dir, PATH_MAX, "%s", dirname(copy));
 	watch->dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return watch->dir_fd < 0 ? -errno : 0;
+}
+
+/* The file of a process's namespace, which is told of by the process's end; that of a thread, of
+ * which the kernel makes no such descriptor, must be looked at. */
+static int watch_process(struct netns_watch *watch, pid_t pid)
+{
+	char path[64], dir[PATH_MAX];
+	int error = add(watch, WATCH_PROCESS, (int)syscall(SYS_pidfd_open, pid, 0), EPOLLIN);
+
+	if (error != -EINVAL && error != -ENOENT)
+		return error;
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)pid);
+	error = open_directory(watch, path, dir);
+	return error < 0 ? error : watch_timer(watch);
 }
 
 static int watch_path(struct netns_watch *watch, const char *path)

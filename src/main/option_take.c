@@ -250,6 +250,8 @@ TAKE(address)
 			      o->last_address == IP4 ? 32 : 128);
 	if (*slash && o->prefix_in_netmask[o->last_address])
 		return refuse(o, "contradicts --netmask before it");
+	if (!*slash && !o->prefix_in_netmask[o->last_address])
+		o->config->prefix_len[o->last_address] = 0; /* an earlier address's */
 	o->prefix_in_address[o->last_address] = *slash != '\0';
 	return true;
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "port_scan.h"
 
+#include "taploom/log.h"
+
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/inet_diag.h>
@@ -19,6 +21,7 @@
 struct port_scan {
 	struct port_scan_sockets sockets;
 	uint32_t seq;
+	bool told[2]; /* that TCP's and UDP's tables are not there */
 	uint8_t room[DUMP_SIZE];
 };
 
@@ -124,30 +127,41 @@ static enum diag_result dump_once(struct port_scan *scan, uint8_t family, uint8_
 	return result;
 }
 
+/* A kernel without IPv6 is no news; one without the module of a protocol is. */
+static void tell_absent(struct port_scan *scan, uint8_t family, uint8_t proto)
+{
+	bool *told = &scan->told[proto == IPPROTO_UDP];
+
+	if (family == AF_INET && !*told)
+		log_warning("the kernel does not tell which %s ports are listened on (it lacks "
+			    "%s_diag): auto forwards none of them",
+			    proto == IPPROTO_UDP ? "UDP" : "TCP",
+			    proto == IPPROTO_UDP ? "udp" : "tcp");
+	*told = true;
+}
+
 static int dump(struct port_scan *scan, uint8_t family, uint8_t proto, struct port_set *ports)
 {
 	enum diag_result result = DIAG_INTERRUPTED;
 
 	for (int i = 0; i < DUMP_TRIES && result == DIAG_INTERRUPTED; i++)
 		result = dump_once(scan, family, proto, ports);
+	if (result == DIAG_ABSENT)
+		tell_absent(scan, family, proto);
 	/* a table that never rests is taken as it was seen */
 	return result == DIAG_ERROR ? -EIO : 0;
 }
 
 int port_scan_run(struct port_scan *scan, struct listening *out)
 {
-	static const struct {
-		uint8_t family;
-		bool optional; /* a kernel without IPv6 has no such table */
-	} families[] = { { AF_INET, false }, { AF_INET6, true } };
+	static const uint8_t families[] = { AF_INET, AF_INET6 };
 	struct listening now = { 0 };
 
 	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
-		int error = dump(scan, families[i].family, IPPROTO_TCP, &now.tcp);
+		int error = dump(scan, families[i], IPPROTO_TCP, &now.tcp);
 
-		if (error == 0)
-			error = dump(scan, families[i].family, IPPROTO_UDP, &now.udp);
-		if (error < 0 && !families[i].optional)
+		error = error ? error : dump(scan, families[i], IPPROTO_UDP, &now.udp);
+		if (error < 0)
 			return error;
 	}
 	*out = now;

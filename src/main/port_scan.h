@@ -68,7 +68,8 @@ enum diag_result {
 	DIAG_MORE, /* the dump goes on in the next datagram */
 	DIAG_DONE,
 	DIAG_INTERRUPTED, /* done, but the tables changed meanwhile: ask again */
-	DIAG_ERROR,	  /* refused, or not understood */
+	DIAG_ABSENT,	  /* the kernel has no diagnosis of such sockets */
+	DIAG_ERROR,	  /* refused, broken off, or not understood */
 };
 
 /*

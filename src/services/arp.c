@@ -46,10 +46,12 @@ size_t arp_encode(uint8_t *bytes, size_t size, const struct arp_packet *packet)
 	return out_ok(&out) ? out_len(&out) : 0;
 }
 
-/* Neither 0.0.0.0/8, 127.0.0.0/8 nor multicast, class E and broadcast: RFC 1122 3.2.1.3. */
+/* Neither 0.0.0.0/8, 127.0.0.0/8 nor multicast and broadcast (RFC 1122 3.2.1.3). 240.0.0.0/4 is
+ * reserved, but Linux has it as unicast, and clouds give addresses of it to their machines. */
 static bool is_host_address(const struct ip_addr *a)
 {
-	return a->b[12] != 0 && a->b[12] != 127 && a->b[12] < 224;
+	return a->b[12] != 0 && a->b[12] != 127 && (a->b[12] & 0xf0) != 224 &&
+	       load_be32(a->b + 12) != UINT32_MAX;
 }
 
 static bool is_guests(const struct netconf_version *net, const struct ip_addr *a)

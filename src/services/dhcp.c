@@ -117,7 +117,7 @@ static void fill_lease(const struct netconf *net, const struct dhcp_query *query
 	reply->header.yiaddr = net->v[IP4].addr;
 	reply->lease_s = lease;
 	reply->t1_s = lease / 2;
-	reply->t2_s = lease / 8 * 7;
+	reply->t2_s = (uint32_t)((uint64_t)lease * 7 / 8);
 }
 
 /* What every reply has (RFC 2131 table 3). */

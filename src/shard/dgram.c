@@ -5,6 +5,7 @@
  * belongs to a forwarded port is always in the shard of that port's listener.
  */
 #include "dgram_internal.h"
+#include "tcp.h"
 
 #include "taploom/frame_fields.h"
 
@@ -160,9 +161,11 @@ static void give_back(struct shard *shard, struct flow *flow)
 struct flow *dgram_open(struct shard *shard, const struct flow_key *key, uint32_t hash,
 			struct udp_port *port, struct flow **there)
 {
-	struct flow *flow = flow_take(shard, key, hash);
+	struct flow *flow;
 
 	*there = NULL;
+	tcp_recycle_ended(shard);
+	flow = flow_take(shard, key, hash);
 	if (!flow)
 		return NULL;
 	init(shard, flow, port);

@@ -33,6 +33,9 @@ void fragment_frame(struct shard *shard, struct frame *frame);
  * clock. */
 void fragment_expire(struct shard *shard);
 
+/* Forgets all that waits: the guest is gone. */
+void fragments_forget(struct shard *shard);
+
 /* When fragment_expire() has something to do next; UINT64_MAX: nothing waits. */
 uint64_t fragment_next_us(const struct shard *shard);
 

@@ -34,6 +34,7 @@ struct datagram {
 	struct flow_key key;
 	uint32_t id;
 	uint8_t version, proto, tos, ttl;
+	bool unchecked; /* a part came by a transport whose checksums may be partial, or none */
 	bool ce;	/* a part was marked: so is the whole (RFC 3168 5.3) */
 	bool not_ect;	/* a part says that it is not capable of ECN */
 	uint32_t first; /* length of the part with the headers; 0: not there */
@@ -145,7 +146,7 @@ static struct datagram *begin(struct shard *shard, const struct frame *frame,
 		forget(f, d);
 	}
 	d->used = true;
-	d->refused = d->ce = d->not_ect = false;
+	d->refused = d->unchecked = d->ce = d->not_ect = false;
 	d->due_us = shard->now_us + FRAGMENT_TIME_US;
 	d->key = frame->key;
 	d->id = part->id;
@@ -224,6 +225,8 @@ static void take_headers(struct datagram *d, const struct frame *frame, const st
 		d->ce = true;
 	if (!(frame->tos & ECN_CE))
 		d->not_ect = true;
+	if (frame->offload.csum_unchecked)
+		d->unchecked = true;
 	if (part->off)
 		return;
 	d->first = part->len;
@@ -283,9 +286,23 @@ static bool may_come_in_parts(const struct frame *frame)
 	       !(frame->kind == FRAME_CONTROL && frame->l4_proto == IPPROTO_ICMPV6);
 }
 
+/* What only the whole shows. */
+static enum drop check_whole(const struct datagram *d)
+{
+	const struct frame *frame = &d->frame;
+
+	/* RFC 3168 5.3: what says that it is not capable of ECN is not marked by another's mark. */
+	if (!may_come_in_parts(frame) || (d->ce && d->not_ect))
+		return DROP_FRAGMENT;
+	/* Parts of two datagrams may have met (RFC 4963). The services verify what is theirs. */
+	if (frame->kind != FRAME_CONTROL && !d->unchecked && !frame_checksum_is_right(frame))
+		return DROP_L4_CHECKSUM;
+	return DROP_NONE;
+}
+
 static void run_whole(struct shard *shard, struct datagram *d, uint16_t queue)
 {
-	const struct frame_offload offload = { .csum_unchecked = true };
+	const struct frame_offload offload = { .csum_unchecked = d->unchecked };
 	uint8_t *data = put_headers(d);
 	struct eth_addr mac = guest_mac_get(shard->rt);
 	enum drop drop;
@@ -294,9 +311,8 @@ static void run_whole(struct shard *shard, struct datagram *d, uint16_t queue)
 	forget(fragments_of(shard), d);
 	drop = frame_parse(&d->frame, data, (size_t)(payload_of(d) - data) + d->end, offload,
 			   &shard->rt->secret);
-	/* RFC 3168 5.3: what says that it is not capable of ECN is not marked by another's mark. */
-	if (!drop && (!may_come_in_parts(&d->frame) || (d->ce && d->not_ect)))
-		drop = DROP_FRAGMENT;
+	if (!drop)
+		drop = check_whole(d);
 	if (drop) {
 		count_drop(&shard->counters, drop);
 		return;
@@ -317,9 +333,15 @@ static void run_whole(struct shard *shard, struct datagram *d, uint16_t queue)
 
 void fragment_frame(struct shard *shard, struct frame *frame)
 {
+	/* As a reader steers; where shards read queues, the parts of one may come by several. */
+	unsigned int place = steer(shard->rt, frame->key.proto, frame->hash);
 	struct datagram *d;
 	struct part part;
 
+	if (place != shard->id) {
+		shard_forward(shard, frame, place);
+		return;
+	}
 	read_part(frame, &part);
 	d = find(fragments_of(shard), frame, &part);
 	if (!d)
@@ -361,6 +383,18 @@ static size_t put_first_part(struct datagram *d, uint8_t *bytes)
 	return off + extra + len;
 }
 
+/* Whether the packet may have an ICMP error for an answer: not so another error (RFC 1122 3.2.2,
+ * RFC 4443 2.4 e), nor neighbour discovery, which is ignored in parts (RFC 6980 5). */
+static bool may_be_answered(struct datagram *d)
+{
+	uint8_t type = payload_of(d)[0];
+
+	if (d->version == IP6 && d->proto == IPPROTO_ICMPV6)
+		return type >= ICMP6_ECHO_REQUEST &&
+		       (type < ND_ROUTER_SOLICIT || type > ND_REDIRECT);
+	return d->version == IP6 || d->proto != IPPROTO_ICMP || type == ICMP_ECHO;
+}
+
 /* RFC 1122 3.3.2, RFC 8200 4.5: who sent the first part is told that others didn't come. */
 static void tell_late(struct shard *shard, struct datagram *d)
 {
@@ -368,7 +402,7 @@ static void tell_late(struct shard *shard, struct datagram *d)
 	uint8_t type = d->version == IP4 ? ICMP_TIME_EXCEEDED : ICMP6_TIME_EXCEEDED;
 	size_t len;
 
-	if (!d->first || d->refused)
+	if (!d->first || d->refused || !may_be_answered(d))
 		return;
 	len = put_first_part(d, bytes);
 	icmp_send_error(shard, bytes + ETH_HEADER_LEN, len - ETH_HEADER_LEN, type,
@@ -386,6 +420,14 @@ void fragment_expire(struct shard *shard)
 		tell_late(shard, d);
 		forget(f, d);
 	}
+}
+
+void fragments_forget(struct shard *shard)
+{
+	struct fragments *f = fragments_of(shard);
+
+	while (!list_is_empty(&f->age))
+		forget(f, LIST_ENTRY(f->age.next, struct datagram, age));
 }
 
 uint64_t fragment_next_us(const struct shard *shard)

@@ -73,7 +73,7 @@ static void reset_flows(struct shard *shard)
 		if (flow->key.proto == FLOW_TCP)
 			tcp_guest_gone(shard, flow);
 		else if (flow->key.proto == FLOW_SPLICE)
-			splice_abort(shard, flow);
+			splice_guest_gone(shard, flow);
 		else if (flow->key.proto == FLOW_SPLICE_UDP)
 			splice_udp_close(shard, flow);
 		else
@@ -103,6 +103,7 @@ static void reset_all(struct runtime *rt)
 			shard_drain_ring(shard, p);
 		move_settle(shard);
 		reset_flows(shard);
+		fragments_forget(shard);
 		shard_leave(shard);
 	}
 }

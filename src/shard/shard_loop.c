@@ -54,10 +54,20 @@ static void run_timers(struct shard *shard)
 	}
 }
 
+static void flow_event(struct shard *shard, struct flow *flow, uint32_t events)
+{
+	if (flow->closed || flow_owner(flow) != shard->id || flow->fd < 0)
+		return;
+	flow->events |= events;
+	if (flow->key.proto == FLOW_TCP)
+		tcp_touch(shard, flow);
+	else
+		shard_touch(shard, flow);
+}
+
 static void run_event(struct shard *shard, const struct epoll_event *ev)
 {
 	struct pollee *pollee = ev->data.ptr;
-	struct flow *flow;
 	struct source_slot *slot;
 
 	switch (pollee->kind) {
@@ -81,11 +91,7 @@ static void run_event(struct shard *shard, const struct epoll_event *ev)
 		splice_event(shard, (struct splice_side *)(void *)pollee, ev->events);
 		break;
 	case POLL_FLOW:
-		flow = (struct flow *)(void *)pollee;
-		if (flow->closed || flow_owner(flow) != shard->id || flow->fd < 0)
-			break;
-		flow->events |= ev->events;
-		shard_touch(shard, flow);
+		flow_event(shard, (struct flow *)(void *)pollee, ev->events);
 		break;
 	}
 }
@@ -101,11 +107,12 @@ bool shard_rings_are_empty(const struct shard *shard)
 
 /*
  * Ends a turn. Flows that found no room are run again once there is some: at once if the batch went
- * out after all, else when the transport says so with shard_wake_tx().
+ * out after all, else when the transport says so with shard_wake_tx(): ready. That one queue was
+ * found full since says nothing of the others.
  */
-static void flush(struct shard *shard)
+static void flush(struct shard *shard, bool ready)
 {
-	if (!tx_flush(shard->tx))
+	if (!tx_flush(shard->tx) && !(ready && shard->tx->by_queue))
 		return;
 	if (shard->retry)
 		list_splice(&shard->again, &shard->waiting);
@@ -123,7 +130,7 @@ static void turn(struct shard *shard, const struct epoll_event *events, int n_ev
 	if (atomic_load_explicit(&shard->tx_ready, memory_order_relaxed)) {
 		atomic_store_explicit(&shard->tx_ready, false, memory_order_seq_cst);
 		shard->retry = true;
-		flush(shard);
+		flush(shard, true);
 	}
 	list_splice(&shard->touched, &shard->again);
 	pool_collect(&shard->pool);
@@ -139,7 +146,7 @@ static void turn(struct shard *shard, const struct epoll_event *events, int n_ev
 		spread_turn(shard);
 	run_timers(shard);
 	shard_run_touched(shard);
-	flush(shard);
+	flush(shard, false);
 }
 
 bool shard_try_enter(struct shard *shard)
@@ -165,7 +172,7 @@ void shard_leave(struct shard *shard)
 	bool more;
 
 	shard_run_touched(shard);
-	flush(shard);
+	flush(shard, false);
 	arm_timer(shard);
 	more = !list_is_empty(&shard->again);
 	pthread_mutex_unlock(&shard->inside);
@@ -181,27 +188,33 @@ static bool has_work(struct shard *shard)
 	       atomic_load_explicit(&shard->tx_ready, memory_order_relaxed);
 }
 
-/* --busy-poll: looks at the rings for a while before it sleeps; a reader may enter meanwhile. */
-static bool poll_rings(struct shard *shard)
+/*
+ * --busy-poll: looks at the rings and at all descriptors for a while before it sleeps. It stays in
+ * the shard: a reader's batch comes by the ring and is seen as fast; who knocks is let in, and no
+ * grace period waits. Returns the number of events.
+ */
+static int poll_before_sleep(struct shard *shard, struct epoll_event *events)
 {
 	uint64_t end = shard->rt->config->busy_poll_us;
+	int n = 0;
 
 	if (!end)
-		return false;
+		return 0;
+	arm_timer(shard);
 	end += shard_clock_us();
-	do {
-		if (has_work(shard))
-			return true;
-		caa_cpu_relax();
-	} while (shard_clock_us() < end);
-	return false;
+	while (n <= 0 && !has_work(shard) && shard_clock_us() < end &&
+	       !atomic_load_explicit(&shard->knocking, memory_order_relaxed)) {
+		n = epoll_wait(shard->epoll_fd, events, SHARD_EVENTS, 0);
+		rcu_quiescent_state();
+	}
+	return n > 0 ? n : 0;
 }
 
 /* Leaves the shard, waits for events, and enters again. Returns the number of events. */
 static int sleep_outside(struct shard *shard, struct epoll_event *events)
 {
-	bool work = has_work(shard) || poll_rings(shard);
-	int n;
+	int n = has_work(shard) ? 0 : poll_before_sleep(shard, events);
+	bool work = n || has_work(shard);
 
 	if (!work) {
 		arm_timer(shard);
@@ -215,7 +228,8 @@ static int sleep_outside(struct shard *shard, struct epoll_event *events)
 	pthread_mutex_unlock(&shard->inside);
 	while (atomic_load_explicit(&shard->knocking, memory_order_relaxed))
 		sched_yield();
-	n = epoll_wait(shard->epoll_fd, events, SHARD_EVENTS, work ? 0 : -1);
+	if (!n)
+		n = epoll_wait(shard->epoll_fd, events, SHARD_EVENTS, work ? 0 : -1);
 	atomic_store_explicit(&shard->asleep, false, memory_order_relaxed);
 	pthread_mutex_lock(&shard->inside);
 	rcu_thread_online();

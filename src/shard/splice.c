@@ -370,6 +370,42 @@ void splice_run(struct shard *shard, struct flow *flow)
 		wheel_arm(&shard->wheel, &flow->timer, shard->now_us + RETRY_US);
 }
 
+/* What has come by now still goes, with the ends that follow it. */
+static void pass_last(struct shard *shard, struct splice *splice)
+{
+	for (unsigned int i = 0; i < SPLICE_ENDS; i++) {
+		splice->side[i].readable = true;
+		splice_way_run(shard, &splice->way[i], &splice->side[i], &splice->side[!i]);
+		pass_end(splice, i);
+	}
+}
+
+void splice_guest_gone(struct shard *shard, struct flow *flow)
+{
+	struct splice *splice = &flow->splice;
+
+	if (flow->closed)
+		return;
+	if (splice->side[SPLICE_ACCEPTED].opened && splice->side[SPLICE_OPENED].opened)
+		pass_last(shard, splice);
+	for (unsigned int i = 0; i < SPLICE_ENDS; i++) {
+		int fd = splice->side[i].fd;
+
+		if (fd < 0)
+			continue;
+		if (!splice->way[!i].done) {
+			hostsock_abort(fd);
+			continue;
+		}
+		/* With bytes that nobody reads the kernel would reset, and drop what is left to
+		 * deliver. */
+		while (hostsock_discard(fd, INT32_MAX) > 0)
+			;
+		hostsock_close(fd);
+	}
+	end_entry(shard, flow);
+}
+
 void splice_timer(struct shard *shard, struct flow *flow)
 {
 	shard_touch(shard, flow);

@@ -84,6 +84,9 @@ void splice_run(struct shard *shard, struct flow *flow);
 void splice_adopt(struct shard *shard, struct flow *flow);
 /* Ends both connections with a reset. */
 void splice_abort(struct shard *shard, struct flow *flow);
+/* The namespace is gone, or we end. What was said to the end is in a socket, which is left to
+ * deliver it; all else is cut off by a reset. */
+void splice_guest_gone(struct shard *shard, struct flow *flow);
 
 /* Its wait for a buffer is over. */
 void splice_timer(struct shard *shard, struct flow *flow);

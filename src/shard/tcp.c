@@ -57,6 +57,8 @@ static bool send_syn(struct shard *shard, struct flow *flow)
 		return false;
 	tcp->bits &= ~(uint32_t)TCPB_SYN_DUE;
 	tcp->rto_due_us = shard->now_us + tcp->rto_us;
+	if (!tcp->retries) /* the answer is a sample of the round trip */
+		tcp->ts_recent_us = shard->now_us;
 	return true;
 }
 
@@ -67,7 +69,7 @@ void tcp_open_host(struct shard *shard, struct flow *flow)
 
 void tcp_begin_host(struct shard *shard, struct flow *flow)
 {
-	flow->tcp.ts_recent_us = shard->now_us;
+	flow->tcp.state_due_us = shard->now_us + TCP_CONNECT_US; /* there may be no guest */
 	if (!send_syn(shard, flow))
 		shard_touch(shard, flow);
 	tcp_arm(shard, flow);
@@ -90,6 +92,9 @@ static bool send_reset(struct shard *shard, struct flow *flow)
 	const struct tcp *tcp = &flow->tcp;
 
 	if (tcp->state == TCPS_TIME_WAIT)
+		return true;
+	/* The guest has not heard of it. */
+	if (tcp->state == TCPS_SYN_SENT && tcp_is(tcp, TCPB_SYN_DUE) && !tcp->retries)
 		return true;
 	return tcp_send_control(shard, flow, tcp->state == TCPS_CONNECTING ? 0 : tcp->snd_nxt,
 				tcp->state == TCPS_SYN_SENT ? TCP_RST : TCP_RST | TCP_ACK);
@@ -220,12 +225,11 @@ void tcp_connected(struct shard *shard, struct flow *flow, int error)
 		return;
 	}
 	tcp->state = TCPS_SYN_RCVD;
-	tcp->state_due_us = 0;
+	tcp->state_due_us = shard->now_us + TCP_CONNECT_US;
 	list_remove(&flow->owned);
 	list_append(&shard->owned, &flow->owned);
 	tcp_attempt_over(shard, flow);
 	tcp_window_init(shard, flow);
-	tcp->ts_recent_us = shard->now_us;
 	if (!send_syn(shard, flow))
 		shard_touch(shard, flow);
 }
@@ -430,7 +434,8 @@ static bool run_open(struct shard *shard, struct flow *flow)
 /* Before the handshake with the guest is complete only the host's end is of interest. */
 static bool run_handshake(struct shard *shard, struct flow *flow)
 {
-	uint32_t events = flow->events;
+	/* An error is told once: what comes behind it is none of a connection. */
+	uint32_t events = tcp_is(&flow->tcp, TCPB_ABORT) ? 0 : flow->events;
 
 	flow->events = 0;
 	if (flow->tcp.state == TCPS_CONNECTING) {
@@ -457,6 +462,26 @@ static bool run_handshake(struct shard *shard, struct flow *flow)
 		return send_syn(shard, flow);
 	return !tcp_is(&flow->tcp, TCPB_ACK_NOW) ||
 	       tcp_send_control(shard, flow, flow->tcp.snd_nxt, TCP_ACK);
+}
+
+/* Whether there is something to do though the guest's side may have no room: what the guest sent
+ * goes on to the socket, whose end is noticed. */
+static bool needs_no_room(const struct flow *flow)
+{
+	const struct tcp *tcp = &flow->tcp;
+
+	if (tcp->state != TCPS_OPEN || tcp_is(tcp, TCPB_ABORT) ||
+	    flow->events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP))
+		return true;
+	return tcp->host_nxt + (tcp_is(tcp, TCPB_HOST_SHUT) ? 1 : 0) != tcp->rcv_nxt &&
+	       (flow->events & EPOLLOUT || !tcp_is(tcp, TCPB_HOST_FULL));
+}
+
+void tcp_touch(struct shard *shard, struct flow *flow)
+{
+	if (needs_no_room(flow))
+		list_remove(&flow->touched); /* from those that wait */
+	shard_touch(shard, flow);
 }
 
 bool tcp_run(struct shard *shard, struct flow *flow)
@@ -495,16 +520,24 @@ void tcp_join(struct shard *shard, struct flow *flow)
 	tcp_window_reserve(shard, flow);
 }
 
-void tcp_recycle(struct shard *shard)
+/* An entry comes back after a grace period only: some are kept until then. */
+static bool is_nearly_full(const struct shard *shard)
+{
+	return shard->flows_in_use >= shard->n_flows - shard->n_flows / 8;
+}
+
+bool tcp_recycle_ended(struct shard *shard)
 {
 	struct list *node;
 
-	/* Before the last one is gone: an entry comes back after a grace period only. */
-	if (shard->flows_in_use < shard->n_flows - shard->n_flows / 8)
-		return;
-	node = list_take(&shard->time_wait);
-	if (node)
-		close_flow(shard, LIST_ENTRY(node, struct flow, touched));
-	else
+	if (!is_nearly_full(shard) || !(node = list_take(&shard->time_wait)))
+		return false;
+	close_flow(shard, LIST_ENTRY(node, struct flow, touched));
+	return true;
+}
+
+void tcp_recycle(struct shard *shard)
+{
+	if (!tcp_recycle_ended(shard) && is_nearly_full(shard))
 		tcp_drop_connecting(shard);
 }

@@ -223,6 +223,10 @@ void tcp_segment(struct shard *shard, struct flow *flow, struct frame *frame);
  * run again when there is room. */
 bool tcp_run(struct shard *shard, struct flow *flow);
 
+/* An event or a deadline: the flow is run within this turn, but if it waits for room on the guest's
+ * side and has nothing else to do. */
+void tcp_touch(struct shard *shard, struct flow *flow);
+
 /* The flow's timer fired: notes what is due for the next tcp_run(). */
 void tcp_timer(struct shard *shard, struct flow *flow);
 
@@ -239,6 +243,8 @@ void tcp_refuse(struct shard *shard, const struct frame *frame);
 /* Makes room for a new flow, if few entries are left, by ending the flow that has waited longest in
  * TIME_WAIT, or else longest for its connect(). */
 void tcp_recycle(struct shard *shard);
+/* The same for a flow of datagrams, for which no connect() ends. Whether one was ended. */
+bool tcp_recycle_ended(struct shard *shard);
 
 /* Whether one more of the guest's attempts to connect may begin; the longest of them may end for
  * it. Half of all places are the most for one address and port.

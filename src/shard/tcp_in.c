@@ -388,7 +388,8 @@ static bool take_head(struct shard *shard, struct flow *flow, struct frame *fram
 
 	if (h->flags & TCP_RST)
 		take_reset(shard, flow, h);
-	else if (h->flags & TCP_SYN && tcp->deaf) /* its next one begins afresh */
+	else if (h->flags & TCP_SYN && tcp->deaf &&
+		 tcp_is(tcp, TCPB_HOST_SHUT)) /* its next one begins afresh */
 		tcp_guest_gone(shard, flow);
 	else if (h->flags & TCP_SYN) /* RFC 5961 4.2, wherever it lies */
 		challenge(shard, tcp);

@@ -183,7 +183,7 @@ bool tcp_send_control(struct shard *shard, struct flow *flow, uint32_t seq, uint
 	struct tcp_header h;
 	struct l3 l3;
 
-	if (shard->tx->blocked)
+	if (shard->tx->blocked && !shard->tx->by_queue)
 		return false;
 	header_of(shard, flow, seq, flags, &h);
 	if (!(flags & (TCP_SYN | TCP_RST)))

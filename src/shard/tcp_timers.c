@@ -113,9 +113,6 @@ void tcp_timer(struct shard *shard, struct flow *flow)
 		if (due && due <= shard->now_us)
 			deadlines[i].run(shard, flow);
 	}
-	if (flow->closed)
-		return;
-	if (flow->tcp.state == TCPS_TIME_WAIT)
-		list_remove(&flow->touched); /* from those that wait */
-	shard_touch(shard, flow);
+	if (!flow->closed)
+		tcp_touch(shard, flow);
 }

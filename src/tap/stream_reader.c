@@ -116,6 +116,8 @@ static void refuse_guest(struct stream *stream)
 	if (fd >= 0)
 		close(fd);
 	stream->spare_fd = fcntl(stream->event_fd, F_DUPFD_CLOEXEC, 0);
+	if (stream->spare_fd < 0) /* a shard took it: no reason to spin */
+		poll(NULL, 0, 1);
 }
 
 /* Whether the guest has hung up already: its successor's attempt may be reported before its end. */

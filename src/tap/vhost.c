@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -203,6 +204,8 @@ static void refuse_front_end(struct vhost *vhost)
 	fd = accept4(vhost->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 	close_fd(&fd);
 	vhost->spare_fd = fcntl(vhost->event_fd, F_DUPFD_CLOEXEC, 0);
+	if (vhost->spare_fd < 0) /* a shard took it: no reason to spin */
+		poll(NULL, 0, 1);
 }
 
 /* One front-end at a time: others are turned away, as they would wait for ever. */

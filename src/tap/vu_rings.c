@@ -61,6 +61,9 @@ void vu_ring_try_start(struct vu_device *device, struct vu_queue *queue)
 	if (!has(device, VHOST_USER_F_PROTOCOL_FEATURES))
 		queue->enabled = true;
 	queue->running = true;
+	/* Whoever served it before may have given buffers back without a call. */
+	if (queue->call_fd >= 0)
+		vu_eventfd_add(queue->call_fd);
 	device->broken = false;
 }
 

@@ -56,6 +56,7 @@ static const struct tx_ops vu_tx_ops = {
 void vu_tx_init(struct vu_tx *vtx, struct vhost *vhost, unsigned int index)
 {
 	vtx->tx.ops = &vu_tx_ops;
+	vtx->tx.by_queue = true;
 	vtx->vhost = vhost;
 	vtx->index = index;
 }

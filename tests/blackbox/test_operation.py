@@ -543,20 +543,33 @@ def counters_of_a_daemon_go_to_its_log_file(case):
     end(pid)
 
 
+def log_daemon(path):
+    """Listens as a log daemon does, in the place of one that was there."""
+    if os.path.exists(path):
+        os.unlink(path)
+    heard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    heard.bind(path)
+    os.chmod(path, 0o777)
+    heard.settimeout(10)
+    return heard
+
+
 @test
 def a_daemon_without_log_file_logs_to_the_system_log(case):
-    heard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    heard.bind(case.path("devlog"))
-    os.chmod(case.path("devlog"), 0o777)
-    heard.settimeout(10)
+    heard = log_daemon(case.path("devlog"))
     pid_file, path = case.pid_file(), case.path("s")
     dev = "mount -t tmpfs dev /dev && mknod -m 666 /dev/null c 1 3 && ln -s %s /dev/log && exec \"$@\"" % heard.getsockname()
     done = case.net.host.run("unshare", "-m", "sh", "-c", dev, "sh", case.program("passt"), "-s", path, "-P", pid_file)
     assert done.returncode == 0, done.stderr
     pid = int(open(pid_file).read())
-    os.kill(pid, signal.SIGUSR1)
-    line = heard.recv(2000).decode()
-    assert re.match(r"<\d+>\w{3} [ \d]\d \d\d:\d\d:\d\d passt\[%d\]: " % pid, line), line
+    for again in (False, True):
+        if again:
+            heard.close()
+            heard = log_daemon(case.path("devlog"))
+        os.kill(pid, signal.SIGUSR1)
+        line = heard.recv(2000).decode()
+        assert re.match(r"<\d+>\w{3} [ \d]\d \d\d:\d\d:\d\d passt\[%d\]: " % pid, line), line
+    heard.close()
     end(pid)
 
 
@@ -612,6 +625,19 @@ def _(case, options):
     assert peer.recv(10) == b"hello"
     peer.sendall(b"world")
     assert conn.wait_data(5) == b"world"
+
+
+@test
+def a_shard_that_polls_hears_its_sockets_and_its_guest(case):
+    """It polls for a second at a time: each question and each answer would wait for the rest of one."""
+    conn, peer = case.pair("--busy-poll", 1000000, "--shards", 1)
+    begin = time.monotonic()
+    for i in range(20):
+        conn.write(b"question")
+        assert peer.recv(8) == b"question"
+        peer.sendall(b"answer")
+        conn.wait_data(6 * (i + 1))
+    assert time.monotonic() - begin < 10
 
 
 @test

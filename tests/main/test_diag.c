@@ -2,6 +2,7 @@
 #include "main/port_scan.h"
 #include "taploom/bytes.h"
 
+#include <errno.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
@@ -90,6 +91,29 @@ static void test_an_error_message_is_an_error(void **state)
 	(void)state;
 	put_header(&in, NLMSG_ERROR, SEQ, 0);
 	assert_int_equal(diag_parse(in.bytes, in.len, SEQ, &ports), DIAG_ERROR);
+}
+
+static void test_the_reason_in_a_done_message_counts(void **state)
+{
+	static const struct {
+		int32_t error;
+		enum diag_result result;
+	} reasons[] = {
+		{ 0, DIAG_DONE },
+		{ -ENOENT, DIAG_ABSENT },
+		{ -ENOMEM, DIAG_ERROR },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
+		struct datagram in = { .len = 0 };
+		struct port_set ports = { 0 };
+
+		put_header(&in, NLMSG_DONE, SEQ, sizeof(reasons[i].error));
+		memcpy(in.bytes + in.len, &reasons[i].error, sizeof(reasons[i].error));
+		in.len += sizeof(reasons[i].error);
+		assert_int_equal(diag_parse(in.bytes, in.len, SEQ, &ports), reasons[i].result);
+	}
 }
 
 static void test_every_truncation_is_an_error_and_reads_nothing_past_the_end(void **state)
@@ -192,6 +216,7 @@ int main(void)
 		cmocka_unit_test(test_a_dump_ends_with_its_done_message),
 		cmocka_unit_test(test_answers_to_another_request_are_passed_over),
 		cmocka_unit_test(test_an_error_message_is_an_error),
+		cmocka_unit_test(test_the_reason_in_a_done_message_counts),
 		cmocka_unit_test(test_every_truncation_is_an_error_and_reads_nothing_past_the_end),
 		cmocka_unit_test(test_a_request_asks_for_listeners_of_tcp),
 		cmocka_unit_test(test_a_request_asks_for_unconnected_sockets_of_udp),

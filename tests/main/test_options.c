@@ -288,6 +288,17 @@ static void netmask_belongs_to_ipv4(void **state)
 	assert_int_equal(config.prefix_len[IP6], 32);
 }
 
+static void a_later_address_has_its_own_prefix_length(void **state)
+{
+	(void)state;
+	accept_line("pasta -a 10.1.2.3/8 -a 192.168.1.5");
+	assert_int_equal(config.prefix_len[IP4], 0);
+	accept_line("pasta -a 10.1.2.3/8 -a 192.168.1.5/24");
+	assert_int_equal(config.prefix_len[IP4], 24);
+	accept_line("pasta -a 10.1.2.3 -n 8 -a 192.168.1.5");
+	assert_int_equal(config.prefix_len[IP4], 8);
+}
+
 static void qemu_is_understood(void **state)
 {
 	int pair[2];
@@ -578,6 +589,7 @@ int main(void)
 		cmocka_unit_test(defaults_of_a_namespace),
 		cmocka_unit_test(a_back_end_is_known_by_its_name),
 		cmocka_unit_test(netmask_belongs_to_ipv4),
+		cmocka_unit_test(a_later_address_has_its_own_prefix_length),
 		cmocka_unit_test(libvirt_is_understood),
 		cmocka_unit_test(qemu_is_understood),
 		cmocka_unit_test(podman_is_understood),

@@ -214,6 +214,14 @@ def a_path_may_be_unmounted_while_it_is_served(case):
 
 
 @test
+def a_deleted_device_ends_the_daemon(case):
+    ns = guest_ns(case)
+    pid = podman(case, ns)[1]
+    ns.run("ip", "link", "del", link(ns)["ifname"])
+    gone(case, pid, "the daemon ends with the device")
+
+
+@test
 def rootless_podman_may_ask_and_end_it_by_the_pid_file(case):
     _, pid = podman(case, guest_ns(case))
     os.kill(pid, 0)

@@ -130,4 +130,4 @@ def _(case, namespace):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

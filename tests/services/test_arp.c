@@ -20,6 +20,8 @@ static struct ask_case {
 	  false },
 	{ "the address that was seen is the guest's own", "192.0.2.10", "192.0.2.20", ARP_REQUEST,
 	  false },
+	{ "a neighbour of 240.0.0.0/4 is answered for", "240.10.0.5", "240.10.0.1", ARP_REQUEST,
+	  true },
 	{ "a probe is not answered", "0.0.0.0", "192.0.2.99", ARP_REQUEST, false },
 	{ "an announcement is not answered", "192.0.2.99", "192.0.2.99", ARP_REQUEST, false },
 	{ "a reply is not answered", "192.0.2.10", "192.0.2.1", ARP_REPLY, false },
@@ -59,6 +61,8 @@ static struct shown_case {
 	{ "a probe shows no address", "0.0.0.0", ARP_REQUEST, false },
 	{ "a loopback address is nobody's", "127.0.0.1", ARP_REQUEST, false },
 	{ "a group's address is nobody's", "224.0.0.1", ARP_REQUEST, false },
+	{ "one of 240.0.0.0/4 may be a host's", "240.10.0.5", ARP_REQUEST, true },
+	{ "broadcast is nobody's", "255.255.255.255", ARP_REQUEST, false },
 };
 
 static void sender_is_shown_or_not(void **state)

@@ -627,7 +627,7 @@ static void run_events(struct world *w)
 		return;
 	w->flow->events |= w->sock.events;
 	w->sock.events = 0;
-	shard_touch(w->shard, w->flow);
+	tcp_touch(w->shard, w->flow);
 }
 
 /* Every promise of a shard's memory that holds between turns. */
