@@ -133,7 +133,7 @@ static void add_route(struct copy *copy, const struct plan_route *route)
 		plan->n_routes++;
 	else
 		copy->full = true;
-	if (!copy->full || route->prefix_len == 0)
+	if (!copy->full || (route->prefix_len == 0 && plan->routes[plan->n_routes - 1].prefix_len))
 		plan->routes[plan->n_routes - 1] = *route;
 }
 

@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define LAST_RUNS  64	  /* when all ends, of each way */
 #define HEAVY_RUNS 128	  /* from which on a connection counts as busy */
 #define RETRY_US   10000u /* after which a buffer is asked for again */
 
@@ -370,12 +371,22 @@ void splice_run(struct shard *shard, struct flow *flow)
 		wheel_arm(&shard->wheel, &flow->timer, shard->now_us + RETRY_US);
 }
 
-/* What has come by now still goes, with the ends that follow it. */
+/* What has come by now still goes, with the ends that follow it. No event is waited for: of some
+ * nobody has been told. */
 static void pass_last(struct shard *shard, struct splice *splice)
 {
 	for (unsigned int i = 0; i < SPLICE_ENDS; i++) {
-		splice->side[i].readable = true;
-		splice_way_run(shard, &splice->way[i], &splice->side[i], &splice->side[!i]);
+		struct splice_side *side = &splice->side[i];
+
+		side->readable = side->hangup = side->writable = true;
+	}
+	for (unsigned int i = 0; i < SPLICE_ENDS; i++) {
+		unsigned int runs = 0;
+
+		while (splice_way_run(shard, &splice->way[i], &splice->side[i], &splice->side[!i]) >
+			       0 &&
+		       ++runs < LAST_RUNS)
+			;
 		pass_end(splice, i);
 	}
 }

@@ -108,6 +108,7 @@ static bool send_reset(struct shard *shard, struct flow *flow)
 static bool end_flow(struct shard *shard, struct flow *flow)
 {
 	tcp_queue_drop(shard, flow);
+	flow->tcp.poll_us = 0; /* nothing of the peer's is waited for any more */
 	if (flow->tcp.state == TCPS_OPEN && !flow->tcp.deaf && !tcp_send_rest(shard, flow))
 		return false;
 	if (!send_reset(shard, flow))

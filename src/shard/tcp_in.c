@@ -391,6 +391,8 @@ static bool take_head(struct shard *shard, struct flow *flow, struct frame *fram
 	else if (h->flags & TCP_SYN && tcp->deaf &&
 		 tcp_is(tcp, TCPB_HOST_SHUT)) /* its next one begins afresh */
 		tcp_guest_gone(shard, flow);
+	else if (h->flags & TCP_SYN && tcp->deaf) /* not before the peer has all that was taken */
+		return false;
 	else if (h->flags & TCP_SYN) /* RFC 5961 4.2, wherever it lies */
 		challenge(shard, tcp);
 	else if (lacks_timestamp(shard, tcp, h))
