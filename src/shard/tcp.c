@@ -93,8 +93,9 @@ static bool send_reset(struct shard *shard, struct flow *flow)
 
 	if (tcp->state == TCPS_TIME_WAIT)
 		return true;
-	/* The guest has not heard of it. */
-	if (tcp->state == TCPS_SYN_SENT && tcp_is(tcp, TCPB_SYN_DUE) && !tcp->retries)
+	/* No SYN went out yet, for want of room or because it was not its turn: the guest has not
+	 * heard of it. */
+	if (tcp->state == TCPS_SYN_SENT && !tcp->rto_due_us && !tcp->retries)
 		return true;
 	return tcp_send_control(shard, flow, tcp->state == TCPS_CONNECTING ? 0 : tcp->snd_nxt,
 				tcp->state == TCPS_SYN_SENT ? TCP_RST : TCP_RST | TCP_ACK);
