@@ -36,6 +36,14 @@ int hostsock_set_peek(int fd, uint32_t offset);
 /* Drops len received bytes; the kernel's peek offset goes back by as much. Bytes or -errno. */
 ssize_t hostsock_discard(int fd, size_t len);
 
+/* Drops all that is there. With bytes that nobody reads a close would be a reset, and what is left
+ * to deliver would be lost. */
+static inline void hostsock_drain(int fd)
+{
+	while (hostsock_discard(fd, INT32_MAX) > 0)
+		;
+}
+
 /* Bytes in the receive buffer, urgent ones included (SIOCINQ). */
 uint32_t hostsock_pending(int fd);
 

@@ -381,12 +381,11 @@ static void pass_last(struct shard *shard, struct splice *splice)
 		side->readable = side->hangup = side->writable = true;
 	}
 	for (unsigned int i = 0; i < SPLICE_ENDS; i++) {
-		unsigned int runs = 0;
+		int more = 1;
 
-		while (splice_way_run(shard, &splice->way[i], &splice->side[i], &splice->side[!i]) >
-			       0 &&
-		       ++runs < LAST_RUNS)
-			;
+		for (unsigned int runs = 0; runs < LAST_RUNS && more > 0; runs++)
+			more = splice_way_run(shard, &splice->way[i], &splice->side[i],
+					      &splice->side[!i]);
 		pass_end(splice, i);
 	}
 }
@@ -408,10 +407,7 @@ void splice_guest_gone(struct shard *shard, struct flow *flow)
 			hostsock_abort(fd);
 			continue;
 		}
-		/* With bytes that nobody reads the kernel would reset, and drop what is left to
-		 * deliver. */
-		while (hostsock_discard(fd, INT32_MAX) > 0)
-			;
+		hostsock_drain(fd);
 		hostsock_close(fd);
 	}
 	end_entry(shard, flow);

@@ -134,9 +134,7 @@ void tcp_guest_gone(struct shard *shard, struct flow *flow)
 		tcp_abort(shard, flow, false);
 		return;
 	}
-	/* With bytes that nobody reads the kernel would reset, and drop what is left to deliver. */
-	while (hostsock_discard(flow->fd, INT32_MAX) > 0)
-		;
+	hostsock_drain(flow->fd);
 	close_flow(shard, flow);
 }
 
@@ -390,8 +388,7 @@ static void run_deaf(struct shard *shard, struct flow *flow)
 {
 	struct tcp *tcp = &flow->tcp;
 
-	while (hostsock_discard(flow->fd, INT32_MAX) > 0)
-		;
+	hostsock_drain(flow->fd);
 	tcp->n_runs = 0;
 	tcp->rto_due_us = tcp->tlp_due_us = tcp->reo_due_us = tcp->persist_due_us =
 		tcp->ack_due_us = 0;
